@@ -1,0 +1,275 @@
+"""How gradients reach the parameters of the energy, and ``x``.
+
+Every mode first finds the answers without tracking anything, so values, steps and status are the same under all of
+them. A mode that differentiates then replays, tracked, the steps that it differentiates through, each sample on its
+own clock, and attaches the gradient of the replay to the values already found.
+"""
+
+import warnings
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from .halting import Halting
+from .layout import Layout
+from .linear import CG, LinearSolver
+from .loop import Descent, Outcome, TailState, run, where_state
+from .objective import Evaluation
+from .optimizers.base import InnerOptimizer
+from .problem import Problem, detach, stand_in, without_gradient
+from .recorders import Nothing
+from .solution import Status
+
+
+class DifferentiationWarning(RuntimeWarning):
+    """Samples whose derivative could not be computed; their gradient is zero."""
+
+
+class Differentiation(ABC):
+    """How gradients reach the parameters of the energy and ``x``."""
+
+    @abstractmethod
+    def solve(self, problem: Problem, free: Any) -> Outcome:
+        """The answers from the initial ``free``, with gradients attached. Called with gradients enabled."""
+
+    def check(self, halting: Halting) -> None:
+        """Raise a ValueError for a halting criterion that this mode cannot work with."""
+
+
+@dataclass(frozen=True)
+class Detached(Differentiation):
+    """No gradients. Memory does not depend on the number of steps."""
+
+    def solve(self, problem, free):
+        with torch.no_grad():
+            return problem.solve(problem.encode(problem.x), free)[0]
+
+
+@dataclass(frozen=True)
+class Unroll(Differentiation):
+    """Gradients through every step that each sample took, and to an initial point that requires them.
+
+    Memory grows with the number of steps, and the steps are evaluated twice: once to learn how many each sample
+    takes, once tracked.
+    """
+
+    def solve(self, problem, free):
+        context = problem.encode(problem.x)
+        found, _ = problem.solve(context, free)
+        length = int(found.steps.max())
+        start = TailState(free, problem.optimizer.init(detach(free)))
+        return _attach_replay(problem, context, found, start, length)
+
+
+@dataclass(frozen=True)
+class Truncated(Differentiation):
+    """Gradients through the last ``k`` steps that each sample took; the paper's choice is ``k = 1`` (Section 3.2).
+
+    Memory does not depend on the number of steps. Where no sample can halt early (`Never`, as in training), the last
+    ``k`` steps are tracked as they are taken, with no evaluation besides; otherwise they are taken once more from the
+    iterates saved for each sample.
+
+    Args:
+        k: the number of steps, 1 or more.
+    """
+
+    k: int
+
+    def __post_init__(self):
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise ValueError(f"Truncated needs a whole number of steps, 1 or more, got {self.k!r}.")
+
+    def solve(self, problem, free):
+        context = problem.encode(problem.x)
+        if problem.halting.earliest() > problem.max_steps > 0 and isinstance(problem.recorder, Nothing):
+            found = self._track_last(problem, context, free)
+            if found is not None:
+                return found
+        k = max(1, min(self.k, problem.max_steps))
+        found, tail = problem.solve(context, free, tail=k)
+        assert tail is not None
+        return _attach_replay(problem, context, found, tail.beginning(found.steps), k)
+
+    def _track_last(self, problem: Problem, context: Any, free: Any) -> Outcome | None:
+        """Take ``max_steps`` steps and track the last ``k`` of them; None if a sample turns out not to be finite."""
+        k = min(self.k, problem.max_steps)
+        untracked = problem.max_steps - k
+        begin = TailState(detach(free), problem.optimizer.init(detach(free)))
+        moving = None
+        if untracked:
+            with torch.no_grad():
+                descent = problem.descent(detach(context))
+                carry = descent.start(begin.free)
+                steps = range(untracked - 1)
+                carry = run(descent, carry, steps, sync_every=problem.max_steps, advance=problem.advance)
+                begin, moving = TailState(*descent.propose(carry)), carry.active
+        descent = problem.descent(context)
+        ended, finite = replay(descent, begin, k)
+        with torch.no_grad():
+            last = problem.descent(detach(context)).objective.checked(detach(ended))
+            finite = finite & descent.objective.finite(last)
+            if not bool((finite if moving is None else finite & moving).all()):
+                return None
+        steps = torch.full_like(last.energy, problem.max_steps, dtype=torch.int64)
+        return Outcome(last._replace(free=ended), steps, torch.full_like(steps, Status.MAX_STEPS))
+
+
+@dataclass(frozen=True)
+class Implicit(Differentiation):
+    """Gradients by the implicit function theorem: ``dy = -H^{-1} d(gradient)`` at a minimum with Hessian ``H``.
+
+    Exact as far as the sample has converged, whatever the optimizer did; memory and time do not depend on the number
+    of steps. It holds for samples that converged to a minimum that no constraint holds. The others (out of steps, held
+    by a projection, a Hessian that is not positive definite, a linear solve that does not converge) get a gradient of
+    zero and are named in a `DifferentiationWarning`.
+
+    Args:
+        linear_solver: solves with the Hessian, known by its products.
+    """
+
+    linear_solver: LinearSolver = field(default_factory=CG)
+
+    def check(self, halting):
+        if halting.earliest() == float("inf"):
+            raise ValueError(
+                "Implicit differentiates at minima, but the halting criterion never fires, so no sample converges. "
+                "Use a criterion such as GradientNorm(1e-6), or Truncated or Unroll."
+            )
+
+    def solve(self, problem, free):
+        context = problem.encode(problem.x)
+        found, _ = problem.solve(context, free)
+        with torch.no_grad():
+            held = _held(problem.optimizer, found.at, problem.layout)
+        _warn((found.status == Status.MAX_STEPS), "did not converge in max_steps")
+        _warn((found.status == Status.CONVERGED) & held, "ended on a constraint")
+        valid = (found.status == Status.CONVERGED) & ~held & (found.steps > 0)
+        if not bool(valid.any()):
+            return _with_answer(found, without_gradient(problem, found.at.free))
+        context, (point,) = stand_in(problem, context, valid, (found.at.free,))
+        point = optree.tree_map(lambda leaf: leaf.detach().requires_grad_(), point)
+        gradient = problem.descent(context).objective(point, track=True).gradient
+        attached = _ImplicitFunction.apply(
+            self.linear_solver,
+            problem.layout,
+            valid,
+            optree.tree_leaves(point),
+            *optree.tree_leaves(found.at.free),
+            *optree.tree_leaves(gradient),
+        )
+        return _with_answer(found, optree.tree_unflatten(optree.tree_structure(found.at.free), attached))
+
+
+def replay(descent: Descent, begin: TailState, length: int, counts: Tensor | None = None) -> tuple[Any, Tensor]:
+    """Take the last steps of a solve again, tracked.
+
+    Args:
+        descent: the solve, with a tracked context.
+        begin: where the steps of each sample begin.
+        length: the most steps that a sample takes.
+        counts: ``(batch,)``, the steps that each sample takes; by default all take ``length``. A sample with fewer waits
+            at its beginning, a point that it is evaluated at anyway, rather than at its end.
+
+    Returns:
+        The free variables at the end, and where every evaluation on the way was finite.
+    """
+    free, state = begin
+    layout = descent.layout
+    finite = torch.ones(layout.batch, dtype=torch.bool, device=optree.tree_leaves(free)[0].device)
+    evaluate = partial(descent.objective, track=True)
+    for step in range(length):
+        at = evaluate(free)
+        finite = finite & descent.objective.finite(detach(at))
+        moved, next_state = descent.optimizer.step(at, state, evaluate)
+        if counts is None:
+            free, state = moved, next_state
+        else:
+            moves = counts >= length - step
+            free, state = layout.where(moves, moved, free), where_state(layout, moves, next_state, state)
+    return free, finite
+
+
+def _attach_replay(problem: Problem, context: Any, found: Outcome, begin: TailState, length: int) -> Outcome:
+    counts = torch.where(found.status == Status.NONFINITE, 0, found.steps.clamp(max=length))
+    valid = counts > 0
+    if not bool(valid.any()):
+        return _with_answer(found, without_gradient(problem, found.at.free))
+    context, begin = stand_in(problem, context, valid, begin)
+    ended, _ = replay(problem.descent(context), TailState(*begin), length, counts)
+    ended = problem.layout.where(valid, ended, found.at.free)
+    return _with_answer(found, optree.tree_map(_Attach.apply, found.at.free, ended))
+
+
+def _with_answer(found: Outcome, free: Any) -> Outcome:
+    return found._replace(at=found.at._replace(free=free))
+
+
+def _held(optimizer: InnerOptimizer, at: Evaluation, layout: Layout) -> Tensor:
+    """The samples at which a constraint balances the gradient."""
+    residual = optimizer.residual(at)
+    if residual is at.gradient:
+        return torch.zeros_like(at.energy, dtype=torch.bool)
+    balance = optree.tree_map(torch.sub, at.gradient, residual)
+    rounding = 100 * torch.finfo(at.energy.dtype).eps * (1 + layout.norm(at.free))
+    return layout.norm(balance) > rounding
+
+
+def _warn(samples: Tensor, what: str) -> None:
+    indices = samples.nonzero().flatten().tolist()
+    if indices:
+        shown = f"{indices[:20]}" + (" ..." if len(indices) > 20 else "")
+        warnings.warn(
+            f"Implicit: {len(indices)} of {len(samples)} samples {what} and get a gradient of zero: {shown}",
+            DifferentiationWarning,
+            stacklevel=2,
+        )
+
+
+class _Attach(torch.autograd.Function):
+    """The first argument's value with the second argument's gradient."""
+
+    @staticmethod
+    def forward(ctx, value, tracked):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return None, grads[0]
+
+
+class _ImplicitFunction(torch.autograd.Function):
+    """The minimum as a function of the gradient field there, by the implicit function theorem."""
+
+    @staticmethod
+    def forward(ctx, linear_solver, layout, valid, point, *values_and_gradient):
+        count = len(point)
+        ctx.setup = linear_solver, layout, valid, point
+        ctx.gradient = values_and_gradient[count:]
+        return tuple(value.clone() for value in values_and_gradient[:count])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *cotangents):
+        linear_solver, layout, valid, point = ctx.setup
+        followed = [index for index, leaf in enumerate(ctx.gradient) if leaf.requires_grad]
+
+        def hessian(vector):
+            return torch.autograd.grad(
+                [ctx.gradient[index] for index in followed],
+                point,
+                [vector[index] for index in followed],
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+
+        right = layout.where(valid, cotangents, tuple(torch.zeros_like(leaf) for leaf in cotangents))
+        solved = linear_solver.solve(hessian, right, layout)
+        _warn(solved.indefinite, "have a Hessian that is not positive definite")
+        _warn(solved.failed & ~solved.indefinite, "did not reach the tolerance of the linear solver")
+        return (None, None, None, None, *(None for _ in point), *(-leaf for leaf in solved.value))

@@ -1,0 +1,82 @@
+"""Convex energies whose minimum has a closed form, as a function of the problem and of the parameters."""
+
+from typing import Any
+
+import optree
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ..energy import Energy
+
+
+class Quadratic(Energy):
+    """``1/2 y'Ay - b'y``, with minimum ``A^{-1} b``. Of ``A`` only the symmetric part counts.
+
+    Args:
+        matrix: ``(n, n)``, positive definite, shared by all problems, a parameter; then ``x`` is ``b``: ``(batch, n)``.
+            Without it each problem has its own: ``x`` is the pair ``(A, b)``, ``A``: ``(batch, n, n)``.
+    """
+
+    def __init__(self, matrix: Float[Tensor, "n n"] | None = None):
+        super().__init__()
+        self.matrix = None if matrix is None else nn.Parameter(matrix.clone())
+
+    def encode(self, x: Any) -> tuple[Float[Tensor, "*batch n n"], Float[Tensor, "batch n"]]:
+        matrix, linear = x if self.matrix is None else (self.matrix, x)
+        return (matrix + matrix.mT) / 2, linear
+
+    def evaluate(  # pyright: ignore
+        self, context: tuple[Float[Tensor, "*batch n n"], Float[Tensor, "batch n"]], y: Float[Tensor, "batch n"]
+    ) -> Float[Tensor, " batch"]:
+        matrix, linear = context
+        return (y * (_apply(matrix, y) / 2 - linear)).sum(-1)
+
+    def solve(self, x: Any) -> Float[Tensor, "batch n"]:
+        """The minimum, in closed form."""
+        matrix, linear = self.encode(x)
+        return torch.linalg.solve(matrix, linear.unsqueeze(-1)).squeeze(-1)
+
+
+class Bowl(Energy):
+    """``1/2 |y - x|^2`` over all the entries of a tree of tensors; minimum 0 at ``y = x``."""
+
+    def evaluate(self, context: Any, y: Any) -> Float[Tensor, " batch"]:  # pyright: ignore
+        squares = optree.tree_leaves(optree.tree_map(lambda target, leaf: (leaf - target).square(), context, y))
+        return torch.stack([square.unsqueeze(-1).flatten(1).sum(1) for square in squares]).sum(0) / 2
+
+
+class Ridge(Energy):
+    """Ridge regression: ``1/2 |Fy - t|^2 + 1/2 l |y|^2``, with minimum ``(F'F + lI)^{-1} F't``.
+
+    The problem ``x`` is the triple of features ``F``: ``(batch, m, n)``, targets ``t``: ``(batch, m)`` and
+    regularization ``l``: ``(batch,)``.
+    """
+
+    def evaluate(self, context: Any, y: Float[Tensor, "batch n"]) -> Float[Tensor, " batch"]:  # pyright: ignore
+        features, targets, regularization = context
+        residual = _apply(features, y) - targets
+        return (residual.square().sum(-1) + regularization * y.square().sum(-1)) / 2
+
+    def solve(self, x: Any) -> Float[Tensor, "batch n"]:
+        """The minimum, in closed form."""
+        features, targets, regularization = x
+        identity = torch.eye(features.shape[-1], dtype=features.dtype, device=features.device)
+        matrix = features.mT @ features + regularization[:, None, None] * identity
+        return torch.linalg.solve(matrix, features.mT @ targets.unsqueeze(-1)).squeeze(-1)
+
+
+class Logistic(Energy):
+    """Cross-entropy of logits: ``sum_i softplus(y_i) - x_i y_i`` for ``x_i`` in (0, 1); minimum at ``logit(x)``."""
+
+    def evaluate(self, context: Float[Tensor, "batch n"], y: Float[Tensor, "batch n"]) -> Float[Tensor, " batch"]:  # pyright: ignore
+        return (nn.functional.softplus(y) - context * y).sum(-1)
+
+    def solve(self, x: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
+        """The minimum, in closed form."""
+        return torch.logit(x)
+
+
+def _apply(matrix: Float[Tensor, "*batch m n"], y: Float[Tensor, "batch n"]) -> Float[Tensor, "batch m"]:
+    """Row-wise: a batched product would round differently for other batch sizes."""
+    return (matrix * y.unsqueeze(-2)).sum(-1)

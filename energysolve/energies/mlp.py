@@ -1,0 +1,66 @@
+"""The paper's energy for vectors and matrices."""
+
+import math
+from itertools import pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..energy import Energy
+
+
+class MLPEnergy(Energy):
+    """A multilayer perceptron on the concatenation of problem, answer and scratchpad (Table 10 of the paper).
+
+    Its first layer is linear, so the half that sees ``x`` is applied once a solve and only the other half at every
+    step. Swish activations; parameters are initialized as those of the concatenated network would be.
+
+    Args:
+        x_dim: entries of one problem; ``x`` is flattened.
+        y_dim: entries of one answer; ``y`` is flattened.
+        z_dim: entries of the scratchpad (Appendix B), 0 for none.
+        width: units of each hidden layer.
+        depth: number of hidden layers, 1 or more.
+    """
+
+    def __init__(self, x_dim: int, y_dim: int, *, z_dim: int = 0, width: int = 512, depth: int = 3):
+        super().__init__()
+        if min(x_dim, z_dim) < 0 or min(y_dim, width, depth) < 1:
+            raise ValueError(
+                "MLPEnergy needs y_dim, width and depth of 1 or more, x_dim and z_dim of 0 or more; got "
+                f"{x_dim=}, {y_dim=}, {z_dim=}, {width=}, {depth=}."
+            )
+        self.x_dim, self.y_dim, self.z_dim, self.width, self.depth = x_dim, y_dim, z_dim, width, depth
+        self.from_x = nn.Linear(x_dim, width)
+        self.from_y = nn.Linear(y_dim, width, bias=False)
+        self.from_z = nn.Linear(z_dim, width, bias=False) if z_dim else None
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([width] * depth))
+        self.head = nn.Linear(width, 1)
+        self._initialize_first_layer()
+
+    def encode(self, x: Float[Tensor, "batch *features"]) -> Float[Tensor, "batch width"]:
+        return self.from_x(x.flatten(1))
+
+    def evaluate(
+        self, context: Float[Tensor, "batch width"], y: Float[Tensor, "batch *answer"], *z: Float[Tensor, "batch *pad"]
+    ) -> Float[Tensor, " batch"]:
+        h = context + self.from_y(y.flatten(1))
+        if self.from_z is not None:
+            h = h + self.from_z(*(leaf.flatten(1) for leaf in z))
+        h = F.silu(h)
+        for layer in self.hidden:
+            h = F.silu(layer(h))
+        return self.head(h).squeeze(-1)
+
+    def config(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("x_dim", "y_dim", "z_dim", "width", "depth")}
+
+    def _initialize_first_layer(self) -> None:
+        bound = 1 / math.sqrt(self.x_dim + self.y_dim + self.z_dim)
+        with torch.no_grad():
+            for layer in (self.from_x, self.from_y, self.from_z):
+                for parameter in () if layer is None else layer.parameters():
+                    parameter.uniform_(-bound, bound)

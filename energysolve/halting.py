@@ -1,0 +1,299 @@
+"""When a sample is done: halting criteria and their algebra.
+
+A criterion sees every iterate, numbered from 0 (the initial point), and fires or not for each sample on its own. It
+is stateless configuration; what it must remember from one iterate to the next is carried by the loop.
+"""
+
+import math
+from abc import ABC
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optree
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from .layout import Layout
+
+
+@dataclass(frozen=True, eq=False)
+class StepInfo:
+    """What a halting criterion sees at one iterate; every quantity has one value a sample.
+
+    Attributes:
+        step: 0-d, the index of the iterate; 0 is the initial point.
+        energy: ``(batch,)``, at this iterate.
+        previous_energy: ``(batch,)``, at the iterate before; infinite at iterate 0.
+        initial_energy: ``(batch,)``, at iterate 0.
+        gradient: the gradient of the energy at this iterate, with the structure of the free variables; the projected
+            gradient where the optimizer projects.
+        free: the free variables ``(y,)`` or ``(y, z)`` at this iterate.
+        previous: the free variables at the iterate before; None at iterate 0.
+        layout: which rows belong to which sample.
+    """
+
+    step: Int[Tensor, ""]
+    energy: Float[Tensor, " batch"]
+    previous_energy: Float[Tensor, " batch"]
+    initial_energy: Float[Tensor, " batch"]
+    gradient: Any
+    free: Any
+    previous: Any
+    layout: Layout
+
+    @property
+    def gradient_norm(self) -> Float[Tensor, " batch"]:
+        """Euclidean norm of the gradient over all the free variables of the sample."""
+        return self.layout.norm(self.gradient)
+
+    @property
+    def step_norm(self) -> Float[Tensor, " batch"]:
+        """Euclidean norm of the last applied update; infinite at iterate 0."""
+        if self.previous is None:
+            return torch.full_like(self.energy, torch.inf)
+        return self.layout.norm(_difference(self.free, self.previous))
+
+
+class Halting(ABC):
+    """A halting criterion. Subclasses override `fires`, or `init` and `update` when they need memory.
+
+    Criteria combine: ``a | b`` fires where either does, ``a & b`` where both do at the same iterate, and
+    ``a.patience(n)`` where ``a`` has fired at ``n`` iterates in a row.
+    """
+
+    def fires(self, info: StepInfo) -> Bool[Tensor, " batch"]:
+        """Where the criterion holds at this iterate."""
+        raise NotImplementedError(f"{type(self).__name__} must override fires(info), or init and update.")
+
+    def init(self, energy: Float[Tensor, " batch"]) -> Any:
+        """The memory before iterate 0, a tree of ``(batch,)`` tensors. ``energy`` gives batch size and device."""
+        return ()
+
+    def update(self, info: StepInfo, state: Any) -> tuple[Bool[Tensor, " batch"], Any]:
+        """Where the criterion holds at this iterate, and the memory for the next."""
+        return self.fires(info), state
+
+    def earliest(self) -> float:
+        """The first iterate at which the criterion could fire; infinite if it never does.
+
+        Overriding it lets `Truncated` skip the bookkeeping for samples that halt early. The default, 0, is always safe.
+        """
+        return 0.0
+
+    def patience(self, n: int) -> "Patience":
+        """A criterion that fires where this one has fired at ``n`` iterates in a row."""
+        return Patience(self, n)
+
+    def __or__(self, other: "Halting") -> "Either":
+        return Either(self, other) if isinstance(other, Halting) else NotImplemented
+
+    def __and__(self, other: "Halting") -> "Both":
+        return Both(self, other) if isinstance(other, Halting) else NotImplemented
+
+
+@dataclass(frozen=True)
+class EnergyChange(Halting):
+    """The paper's rule (Algorithm 2): the energy has stopped changing.
+
+    Fires where ``|E_t - E_{t-1}| <= atol + rtol * |E_0 - E_t|``, never at iterate 0. The change is compared with the
+    total descent rather than with the energy, because a learned energy has an arbitrary offset.
+
+    Args:
+        atol: absolute tolerance, in units of the energy.
+        rtol: tolerance relative to the descent since iterate 0.
+    """
+
+    atol: float = 0.0
+    rtol: float = 0.0
+
+    def __post_init__(self):
+        check_nonnegative("EnergyChange", atol=self.atol, rtol=self.rtol)
+        if self.atol == 0 and self.rtol == 0:
+            raise ValueError("EnergyChange needs a positive tolerance: give atol, rtol or both.")
+
+    def fires(self, info):
+        change = (info.energy - info.previous_energy).abs()
+        if self.rtol == 0:
+            return change <= self.atol
+        allowed = (info.initial_energy - info.energy).abs() * self.rtol
+        return change <= (allowed + self.atol if self.atol else allowed)
+
+    def earliest(self):
+        return 1
+
+
+@dataclass(frozen=True)
+class GradientNorm(Halting):
+    """Fires where the Euclidean norm of the gradient, over all the free variables of the sample, is at most ``tol``."""
+
+    tol: float
+
+    def __post_init__(self):
+        check_nonnegative("GradientNorm", tol=self.tol)
+
+    def fires(self, info):
+        return info.gradient_norm <= self.tol
+
+
+@dataclass(frozen=True)
+class StepNorm(Halting):
+    """Fires where the Euclidean norm of the last applied update is at most ``tol``; never at iterate 0."""
+
+    tol: float
+
+    def __post_init__(self):
+        check_nonnegative("StepNorm", tol=self.tol)
+
+    def fires(self, info):
+        return info.step_norm <= self.tol
+
+    def earliest(self):
+        return 1
+
+
+@dataclass(frozen=True)
+class TargetEnergy(Halting):
+    """Fires where the energy is at most ``value``."""
+
+    value: float
+
+    def __post_init__(self):
+        if math.isnan(self.value):
+            raise ValueError("TargetEnergy needs a number as its value, got NaN.")
+
+    def fires(self, info):
+        return info.energy <= self.value
+
+
+@dataclass(frozen=True)
+class EnergyIncrease(Halting):
+    """Fires where the energy is higher than at the iterate before."""
+
+    def fires(self, info):
+        return info.energy > info.previous_energy
+
+    def earliest(self):
+        return 1
+
+
+@dataclass(frozen=True)
+class After(Halting):
+    """Fires at iterate ``n`` and at every later one."""
+
+    n: int
+
+    def __post_init__(self):
+        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 0:
+            raise ValueError(f"After needs a whole number of steps, 0 or more, got {self.n!r}.")
+
+    def fires(self, info):
+        return (info.step >= self.n).expand_as(info.energy)
+
+    def earliest(self):
+        return self.n
+
+
+@dataclass(frozen=True)
+class Never(Halting):
+    """Never fires: every sample takes ``max_steps`` steps, as in training (Algorithm 1 of the paper)."""
+
+    def fires(self, info):
+        return torch.zeros_like(info.energy, dtype=torch.bool)
+
+    def earliest(self):
+        return math.inf
+
+
+@dataclass(frozen=True)
+class Either(Halting):
+    """``a | b``: fires where at least one of the two does."""
+
+    a: Halting
+    b: Halting
+
+    def init(self, energy):
+        return self.a.init(energy), self.b.init(energy)
+
+    def update(self, info, state):
+        a, state_a = self.a.update(info, state[0])
+        b, state_b = self.b.update(info, state[1])
+        return a | b, (state_a, state_b)
+
+    def earliest(self):
+        return min(self.a.earliest(), self.b.earliest())
+
+
+@dataclass(frozen=True)
+class Both(Halting):
+    """``a & b``: fires where both do at the same iterate."""
+
+    a: Halting
+    b: Halting
+
+    def init(self, energy):
+        return self.a.init(energy), self.b.init(energy)
+
+    def update(self, info, state):
+        a, state_a = self.a.update(info, state[0])
+        b, state_b = self.b.update(info, state[1])
+        return a & b, (state_a, state_b)
+
+    def earliest(self):
+        return max(self.a.earliest(), self.b.earliest())
+
+
+@dataclass(frozen=True)
+class Patience(Halting):
+    """Fires where ``criterion`` has fired at ``n`` iterates in a row."""
+
+    criterion: Halting
+    n: int
+
+    def __post_init__(self):
+        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 1:
+            raise ValueError(f"patience needs a whole number of iterates, 1 or more, got {self.n!r}.")
+
+    def init(self, energy):
+        return self.criterion.init(energy), torch.zeros_like(energy, dtype=torch.int64)
+
+    def update(self, info, state):
+        fires, inner = self.criterion.update(info, state[0])
+        streak = (state[1] + 1) * fires
+        return streak >= self.n, (inner, streak)
+
+    def earliest(self):
+        return self.criterion.earliest() + self.n - 1
+
+
+@dataclass(frozen=True)
+class FunctionHalting(Halting):
+    """A criterion made from a function of `StepInfo` by the `halting` decorator."""
+
+    function: Callable[[StepInfo], Tensor]
+
+    def fires(self, info):
+        return self.function(info)
+
+
+def halting(function: Callable[[StepInfo], Tensor]) -> FunctionHalting:
+    """Decorator: make a halting criterion of a function from `StepInfo` to a boolean tensor ``(batch,)``.
+
+    Example:
+        >>> @halting
+        ... def low_and_flat(info):
+        ...     return (info.energy < 1.0) & (info.gradient_norm < 1e-3)
+    """
+    return FunctionHalting(function)
+
+
+def check_nonnegative(owner: str, **values: float) -> None:
+    """Raise a ValueError for an argument that is negative, infinite or NaN."""
+    for name, value in values.items():
+        if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
+            raise ValueError(f"{owner} needs a finite {name} of 0 or more, got {value!r}.")
+
+
+def _difference(new: Any, old: Any) -> list[Tensor]:
+    return [a - b for a, b in zip(optree.tree_leaves(new), optree.tree_leaves(old), strict=True)]

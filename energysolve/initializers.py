@@ -1,0 +1,111 @@
+"""Initial answers and scratchpads: any function ``(x, layout, generator) -> y`` will do."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .layout import Layout, first_tensor
+
+Initializer = Callable[[Any, Layout, torch.Generator | None], Any]
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Entries uniform in ``[low, high)``; the paper's choice, with its bounds as defaults (Algorithm 1).
+
+    Args:
+        shape: the shape of one row of ``y``: of one sample for dense layouts, of one edge for graphs.
+        low: lower bound.
+        high: upper bound.
+    """
+
+    shape: Sequence[int]
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "shape", _shape("Uniform", self.shape))
+        if not self.low <= self.high:
+            raise ValueError(f"Uniform needs low <= high, got low={self.low!r} and high={self.high!r}.")
+
+    def __call__(self, x, layout, generator):
+        return _draw(torch.rand, self.shape, x, layout, generator) * (self.high - self.low) + self.low
+
+
+@dataclass(frozen=True)
+class Normal:
+    """Entries normal with mean 0.
+
+    Args:
+        shape: the shape of one row of ``y``.
+        std: the standard deviation.
+    """
+
+    shape: Sequence[int]
+    std: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "shape", _shape("Normal", self.shape))
+        if not self.std >= 0:
+            raise ValueError(f"Normal needs a std of 0 or more, got {self.std!r}.")
+
+    def __call__(self, x, layout, generator):
+        return _draw(torch.randn, self.shape, x, layout, generator) * self.std
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """Entries zero.
+
+    Args:
+        shape: the shape of one row of ``y``.
+    """
+
+    shape: Sequence[int]
+
+    def __post_init__(self):
+        object.__setattr__(self, "shape", _shape("Zeros", self.shape))
+
+    def __call__(self, x, layout, generator):
+        return torch.zeros(layout.rows, *self.shape, **_like(x))
+
+
+@dataclass(frozen=True)
+class FromInput:
+    """An initial answer computed from the problem: a noisy image to denoise, the output of another model.
+
+    Args:
+        function: from ``x`` to ``y``; by default ``x`` itself.
+    """
+
+    function: Callable[[Any], Any] | None = None
+
+    def __call__(self, x, layout, generator):
+        return x if self.function is None else self.function(x)
+
+
+def _shape(owner: str, shape: Sequence[int] | int) -> tuple[int, ...]:
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not all(isinstance(size, int) and size >= 0 for size in sizes):
+        raise ValueError(f"{owner} needs a shape of whole numbers, such as (400,), got {shape!r}.")
+    return sizes
+
+
+def _like(x: Any) -> dict[str, Any]:
+    """Device of the first tensor in x, and its dtype where that can hold an answer."""
+    tensor = first_tensor(x)
+    if tensor is None:
+        return {"device": getattr(x, "device", None), "dtype": torch.get_default_dtype()}
+    dtype = tensor.dtype if tensor.is_floating_point() else torch.get_default_dtype()
+    return {"device": tensor.device, "dtype": dtype}
+
+
+def _draw(sampler: Callable[..., Tensor], shape: Sequence[int], x: Any, layout: Layout, generator) -> Tensor:
+    like = _like(x)
+    # A generator lives on one device: draw there, then move.
+    device = like["device"] if generator is None else generator.device
+    drawn = sampler(layout.rows, *shape, generator=generator, device=device, dtype=like["dtype"])
+    return drawn.to(like["device"])

@@ -1,0 +1,253 @@
+"""The descent loop: the only one in the library.
+
+Iterate 0 is the initial point. At every iterate the energy and its gradient are evaluated and the halting criterion
+is asked; samples that it does not stop move on. A step proposes a candidate for every sample and accepts it only
+for samples that are still active and finite there, so freezing a halted sample and going back from a non-finite point
+are one and the same `where`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import optree
+import torch
+from torch import Tensor
+
+from .halting import Halting, StepInfo
+from .layout import Layout
+from .objective import Evaluation, Objective
+from .optimizers.base import InnerOptimizer
+from .recorders import Recorder
+from .solution import Status
+
+__all__ = ["Carry", "Descent", "Outcome", "Recording", "StepInfo", "Tail", "TailState", "outcome", "run", "where_state"]
+
+
+class Carry(NamedTuple):
+    """What one iterate hands to the next.
+
+    Attributes:
+        step: 0-d int64, the index of this iterate.
+        at: the accepted free variables with their energy and gradient.
+        initial_energy: ``(batch,)``.
+        optimizer_state: of the inner optimizer.
+        halting_state: of the halting criterion.
+        active: ``(batch,)`` bool, the samples that move on from here.
+        fired: ``(batch,)`` bool, the samples that the criterion has stopped.
+        steps: ``(batch,)`` int64, the updates that each sample has taken.
+    """
+
+    step: Tensor
+    at: Evaluation
+    initial_energy: Tensor
+    optimizer_state: Any
+    halting_state: Any
+    active: Tensor
+    fired: Tensor
+    steps: Tensor
+
+
+class Outcome(NamedTuple):
+    """The end of a descent, see `Solution`; ``at`` is the answer with its energy and gradient."""
+
+    at: Evaluation
+    steps: Tensor
+    status: Tensor
+    record: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Descent:
+    """How the iterates of one solve follow from each other."""
+
+    objective: Objective
+    optimizer: InnerOptimizer
+    halting: Halting
+
+    @property
+    def layout(self) -> Layout:
+        return self.objective.layout
+
+    def start(self, free: Any) -> Carry:
+        """Iterate 0."""
+        at = self.objective.checked(free)
+        finite = self.objective.finite(at)
+        at = at._replace(gradient=self.layout.where(finite, at.gradient, optree.tree_map(torch.zeros_like, free)))
+        step = torch.zeros((), dtype=torch.int64, device=at.energy.device)
+        info = StepInfo(
+            step=step,
+            energy=at.energy,
+            previous_energy=torch.full_like(at.energy, torch.inf),
+            initial_energy=at.energy,
+            gradient=self.optimizer.residual(at),
+            free=free,
+            previous=None,
+            layout=self.layout,
+        )
+        fires, halting_state = self.halting.update(info, self.halting.init(at.energy))
+        _check_fires(self.halting, fires, at.energy)
+        return Carry(
+            step=step,
+            at=at,
+            initial_energy=at.energy.clone(),  # an alias would make compiled code distinguish the first step
+            optimizer_state=self.optimizer.init(free),
+            halting_state=halting_state,
+            active=finite & ~fires,
+            fired=finite & fires,
+            steps=torch.zeros_like(at.energy, dtype=torch.int64),
+        )
+
+    def propose(self, carry: Carry) -> tuple[Any, Any]:
+        """The candidate for the next iterate of every sample, and the optimizer's state there."""
+        return self.optimizer.step(carry.at, carry.optimizer_state, self.objective)
+
+    def advance(self, carry: Carry) -> Carry:
+        """From one iterate to the next."""
+        candidate, optimizer_state = self.propose(carry)
+        at = self.objective(candidate)
+        accepted = carry.active & self.objective.finite(at)
+        step = carry.step + 1
+        info = StepInfo(
+            step=step,
+            energy=at.energy,
+            previous_energy=carry.at.energy,
+            initial_energy=carry.initial_energy,
+            gradient=self.optimizer.residual(at),
+            free=candidate,
+            previous=carry.at.free,
+            layout=self.layout,
+        )
+        fires, halting_state = self.halting.update(info, carry.halting_state)
+        stops = accepted & fires
+        return Carry(
+            step=step,
+            at=Evaluation(
+                free=self.layout.where(accepted, candidate, carry.at.free),
+                energy=torch.where(accepted, at.energy, carry.at.energy),
+                gradient=self.layout.where(accepted, at.gradient, carry.at.gradient),
+            ),
+            initial_energy=carry.initial_energy,
+            optimizer_state=optimizer_state,
+            halting_state=halting_state,
+            active=accepted ^ stops,
+            fired=carry.fired | stops,
+            steps=carry.steps + accepted,
+        )
+
+
+Observer = Callable[[int, Carry], None]
+
+
+def run(
+    descent: Descent,
+    carry: Carry,
+    steps: range,
+    *,
+    sync_every: int,
+    advance: Callable[[Descent, Carry], Carry] = Descent.advance,
+    observers: tuple[Observer, ...] = (),
+) -> Carry:
+    """Advance ``carry``, which stands at iterate ``steps.start``, to ``steps.stop`` or until every sample has halted.
+
+    Args:
+        descent: the solve.
+        carry: the iterate to start from.
+        steps: the iterates to start a step from.
+        sync_every: how many steps may pass before the host asks the device whether all the samples have halted.
+        advance: `Descent.advance`, or a compiled version of it.
+        observers: called with each new iterate and its index.
+    """
+    for step in steps:
+        if (step - steps.start) % sync_every == 0 and not carry.active.any():
+            break
+        carry = advance(descent, carry)
+        for observe in observers:
+            observe(step + 1, carry)
+    return carry
+
+
+def outcome(carry: Carry, record: Any = None) -> Outcome:
+    """The end of a descent that stopped at ``carry``."""
+    ran_out = torch.where(carry.active, Status.MAX_STEPS, Status.NONFINITE)
+    status = torch.where(carry.fired, Status.CONVERGED, ran_out)
+    return Outcome(carry.at, carry.steps, status, record)
+
+
+class Recording:
+    """An observer that feeds a recorder."""
+
+    def __init__(self, recorder: Recorder, carry: Carry, layout: Layout):
+        self._recorder = recorder
+        self._state = recorder.init(carry.at.free, carry.at.energy, layout)
+
+    def __call__(self, step: int, carry: Carry) -> None:
+        self._state = self._recorder.update(self._state, carry.at.free, carry.at.energy, carry.step)
+
+    def finish(self, steps: Tensor) -> Any:
+        return self._recorder.finish(self._state, steps)
+
+
+class TailState(NamedTuple):
+    """Where the last steps of each sample began: its free variables and the optimizer's state there."""
+
+    free: Any
+    optimizer_state: Any
+
+
+class Tail:
+    """An observer that keeps, for each sample, the iterate from which its last ``length`` steps began.
+
+    A ring of ``length`` slots, into which only samples that move on are written: memory does not grow with the number
+    of steps.
+    """
+
+    def __init__(self, length: int, max_steps: int, carry: Carry, layout: Layout):
+        self._layout = layout
+        self._max_steps = max_steps
+        self._slots: list[TailState | None] = [None] * length
+        self(0, carry)
+
+    def __call__(self, step: int, carry: Carry) -> None:
+        if step == self._max_steps > 0:  # no step begins at the last iterate
+            return
+        slot = step % len(self._slots)
+        new = TailState(carry.at.free, carry.optimizer_state)
+        old = self._slots[slot]
+        self._slots[slot] = new if old is None else where_state(self._layout, carry.active, new, old)
+
+    def beginning(self, steps: Tensor) -> TailState:
+        """The state from which each sample, having taken ``steps`` in all, began its last ones."""
+        length = len(self._slots)
+        first = torch.where(steps < length, 0, steps % length)
+        chosen = self._slots[0]
+        assert chosen is not None
+        for slot in range(1, length):
+            candidate = self._slots[slot]
+            if candidate is not None:
+                chosen = where_state(self._layout, first == slot, candidate, chosen)
+        return chosen
+
+
+def where_state(layout: Layout, mask: Tensor, new: Any, old: Any) -> Any:
+    """`Layout.where` for optimizer states: a step count that all samples shared becomes one for each row.
+
+    What is not a tensor (the transformation in a torchopt state) is taken from ``new``.
+    """
+
+    def select(a: Any, b: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return a
+        like = b if b.ndim > a.ndim else a
+        return torch.where(layout.expand(mask, like if like.ndim else like.view(1, 1)), a, b)
+
+    return optree.tree_map(select, new, old)
+
+
+def _check_fires(halting: Halting, fires: Any, energy: Tensor) -> None:
+    if not isinstance(fires, Tensor) or fires.dtype != torch.bool or fires.shape != energy.shape:
+        got = f"{fires.dtype} of shape {tuple(fires.shape)}" if isinstance(fires, Tensor) else type(fires).__name__
+        raise ValueError(
+            f"The halting criterion {halting!r} returned {got}; expected torch.bool of shape "
+            f"{tuple(energy.shape)}, one decision for each sample."
+        )

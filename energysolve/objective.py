@@ -1,0 +1,146 @@
+"""The energy of a batch and its gradient: the only place where either is computed."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import optree
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from .layout import Layout
+
+
+class Evaluation(NamedTuple):
+    """Energies and gradients at one iterate.
+
+    Attributes:
+        free: the free variables, ``(y,)`` or ``(y, z)``, each a tensor or a tree of tensors.
+        energy: ``(batch,)``.
+        gradient: of the summed energy, with the structure of ``free``: row by row the gradient of each sample.
+    """
+
+    free: Any
+    energy: Float[Tensor, " batch"]
+    gradient: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """An energy with its problem fixed: a function of the free variables alone.
+
+    Args:
+        function: ``function(context, *free) -> (batch,)``.
+        context: the problem, or what the energy's ``encode`` made of it.
+        layout: which rows of the free variables belong to which sample.
+    """
+
+    function: Callable[..., Tensor]
+    context: Any
+    layout: Layout
+
+    def __call__(self, free: Any, *, track: bool = False) -> Evaluation:
+        """Energies and gradients at ``free``; part of the outer gradient graph only with ``track``.
+
+        Raises:
+            ValueError: if the energy is not a floating ``(batch,)`` tensor that autograd can follow back to ``free``.
+        """
+        return self._evaluate(free, track, materialize_grads=True)
+
+    def checked(self, free: Any) -> Evaluation:
+        """As calling it, for the first evaluation of a solve: the energy must depend on the free variables."""
+        at = self._evaluate(free, track=False, materialize_grads=False)
+        if all(leaf is None for leaf in optree.tree_leaves(at.gradient, none_is_leaf=True)):
+            raise ValueError(_NO_GRADIENT)
+        zeros = optree.tree_map(torch.zeros_like, free)
+        gradient = optree.tree_map(lambda g, zero: zero if g is None else g, at.gradient, zeros, none_is_leaf=True)
+        return at._replace(gradient=gradient)
+
+    def finite(self, at: Evaluation) -> Bool[Tensor, " batch"]:
+        """The samples whose energy and gradient are finite."""
+        good = (at.energy - at.energy) == 0
+        for leaf in optree.tree_leaves(at.gradient):
+            good = good & self.layout.finite(leaf)
+        return good
+
+    def _evaluate(self, free, track, materialize_grads) -> Evaluation:
+        if torch.compiler.is_compiling():
+            return self._evaluate_functional(free)
+        leaves, structure = optree.tree_flatten(free)
+        with torch.enable_grad():
+            leaves = [leaf if track and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in leaves]
+            energy = self.function(self.context, *optree.tree_unflatten(structure, leaves))
+            self._check(energy)
+            gradient = torch.autograd.grad(
+                energy,
+                leaves,
+                torch.ones_like(energy),
+                create_graph=track,
+                allow_unused=True,
+                materialize_grads=materialize_grads,
+            )
+        energy = energy if track else energy.detach()
+        return Evaluation(free, full_precision(energy), optree.tree_unflatten(structure, gradient))
+
+    def _evaluate_functional(self, free) -> Evaluation:
+        """For compiled code, in which `torch.autograd.grad` cannot be differentiated again."""
+
+        def total(free):
+            energy = self.function(self.context, *free)
+            return energy.sum(), energy
+
+        gradient, (_, energy) = torch.func.grad_and_value(total, has_aux=True)(free)
+        return Evaluation(free, full_precision(energy), gradient)
+
+    def _check(self, energy: Any) -> None:
+        expected = f"expected a floating tensor of shape ({self.layout.batch},), one energy for each sample"
+        if not isinstance(energy, Tensor):
+            raise ValueError(f"The energy returned a {type(energy).__name__}; {expected}.")
+        if energy.shape != (self.layout.batch,):
+            raise ValueError(
+                f"The energy returned shape {tuple(energy.shape)}; {expected}. Sum over the features of a sample, "
+                "never over the batch: ((x - y) ** 2).sum(-1) rather than ((x - y) ** 2).sum()."
+            )
+        if not energy.is_floating_point():
+            raise ValueError(f"The energy returned dtype {energy.dtype}; {expected}.")
+        if not energy.requires_grad:
+            raise ValueError(_NO_GRADIENT)
+
+
+_NO_GRADIENT = (
+    "The energy does not depend on y (or z) in a way that autograd can follow, so it has no gradient to descend. "
+    "Compute it from y with differentiable torch operations: no .detach(), no .item(), no numpy, no torch.no_grad()."
+)
+
+
+def full_precision(energy: Tensor) -> Tensor:
+    """Energies in float32 or better: half precision cannot resolve the small changes that halting looks at."""
+    return energy.float() if energy.dtype in (torch.float16, torch.bfloat16) else energy
+
+
+def check_takes_scratchpad(function: Callable[..., Any], name: str, given: bool) -> None:
+    """Raise a ValueError if ``function`` needs a scratchpad and gets none, or the reverse."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    if given and not _binds(signature, 3):
+        raise ValueError(
+            f"A scratchpad z was given, but the energy {name}{signature} takes none. Write it as energy(x, y, z), or "
+            "leave out z and scratchpad=."
+        )
+    if not given and not _binds(signature, 2) and _binds(signature, 3):
+        raise ValueError(
+            f"The energy {name}{signature} takes a scratchpad z, but none was given. Construct the solver with "
+            "scratchpad=an initializer, or pass z to minimize."
+        )
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True

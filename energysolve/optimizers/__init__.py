@@ -1,0 +1,18 @@
+"""Inner optimizers: how one step moves the answers."""
+
+from .base import InnerOptimizer
+from .projected import Ball, Box, Projected, Simplex
+from .torchopt import SGD, Adam, Momentum, RMSProp, TorchOpt
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "Ball",
+    "Box",
+    "InnerOptimizer",
+    "Momentum",
+    "Projected",
+    "RMSProp",
+    "Simplex",
+    "TorchOpt",
+]

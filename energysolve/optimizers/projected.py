@@ -1,0 +1,96 @@
+"""Constraints on the answers: a projection after each step."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optree
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..objective import Evaluation
+from .base import InnerOptimizer
+
+
+@dataclass(frozen=True)
+class Projected(InnerOptimizer):
+    """Projects ``y`` back onto a constraint set after each step of another optimizer.
+
+    Halting criteria that look at the gradient see the projected gradient ``y - projection(y - gradient)``, which
+    vanishes exactly at the constrained stationary points. A scratchpad is not constrained. The initial point is left
+    as it is.
+
+    Args:
+        optimizer: the optimizer whose steps are projected.
+        projection: a function from ``y`` to the nearest feasible ``y``, each sample on its own: `Box`, `Simplex`,
+            `Ball`, or the user's.
+    """
+
+    optimizer: InnerOptimizer
+    projection: Callable[[Any], Any]
+
+    def __post_init__(self):
+        if not isinstance(self.optimizer, InnerOptimizer):
+            raise TypeError(f"Projected needs an inner optimizer such as SGD(0.1), got {self.optimizer!r}.")
+        if not callable(self.projection):
+            raise TypeError(f"Projected needs a projection that can be called on y, got {self.projection!r}.")
+
+    def init(self, free):
+        return self.optimizer.init(free)
+
+    def step(self, at, state, evaluate):
+        moved, state = self.optimizer.step(at, state, evaluate)
+        return (self.projection(moved[0]), *moved[1:]), state
+
+    def residual(self, at: Evaluation):
+        y, gradient = at.free[0], at.gradient[0]
+        target = self.projection(optree.tree_map(torch.sub, y, gradient))
+        return (optree.tree_map(torch.sub, y, target), *at.gradient[1:])
+
+
+@dataclass(frozen=True)
+class Box:
+    """Projection onto ``low <= y <= high``, entry by entry; either side may be infinite."""
+
+    low: float = -math.inf
+    high: float = math.inf
+
+    def __post_init__(self):
+        if not self.low <= self.high:
+            raise ValueError(f"Box needs low <= high, got low={self.low!r} and high={self.high!r}.")
+
+    def __call__(self, y: Any) -> Any:
+        return optree.tree_map(lambda leaf: leaf.clamp(self.low, self.high), y)
+
+
+@dataclass(frozen=True)
+class Ball:
+    """Projection onto the vectors (the last axis of ``y``) of Euclidean norm at most ``radius``."""
+
+    radius: float = 1.0
+
+    def __post_init__(self):
+        if not (math.isfinite(self.radius) and self.radius > 0):
+            raise ValueError(f"Ball needs a positive, finite radius, got {self.radius!r}.")
+
+    def __call__(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
+        square = y.square().sum(-1, keepdim=True)
+        outside = square > self.radius**2
+        # The root is taken of 1 inside the ball, so that its derivative is finite at the centre.
+        norm = torch.where(outside, square, torch.ones_like(square)).sqrt()
+        return torch.where(outside, y * (self.radius / norm), y)
+
+
+@dataclass(frozen=True)
+class Simplex:
+    """Projection onto the probability simplex along the last axis of ``y`` (Duchi et al., ICML 2008)."""
+
+    def __call__(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
+        ordered = y.sort(dim=-1, descending=True).values
+        excess = ordered.cumsum(-1) - 1
+        rank = torch.arange(1, y.shape[-1] + 1, dtype=y.dtype, device=y.device)
+        support = (ordered * rank > excess).sum(-1, keepdim=True)
+        threshold = excess.gather(-1, support - 1) / support
+        return (y - threshold).clamp(min=0)

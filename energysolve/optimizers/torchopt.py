@@ -1,0 +1,150 @@
+"""Optimizers of the torchopt library as inner optimizers."""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import optree
+import torchopt
+from torch import Tensor
+from torchopt.base import GradientTransformation
+
+from ..halting import check_nonnegative
+from ..layout import as_matrix
+from .base import InnerOptimizer
+
+
+class TorchOptState(NamedTuple):
+    """The transformation of this solve, which may hold hidden state of its own, with its explicit state."""
+
+    transformation: GradientTransformation
+    inner: Any
+
+
+class _Adapter(InnerOptimizer):
+    @abstractmethod
+    def _transformation(self) -> GradientTransformation:
+        """A new transformation, for one solve."""
+
+    def init(self, free):
+        transformation = self._transformation()
+        return TorchOptState(transformation, transformation.init(_matrices(free)))
+
+    def step(self, at, state, evaluate):
+        params, gradients = _matrices(at.free), _matrices(at.gradient)
+        updates, inner = state.transformation.update(gradients, state.inner, params=params, inplace=False)
+        leaves, structure = optree.tree_flatten(at.free)
+        moved = [leaf + update.view_as(leaf) for leaf, update in zip(leaves, updates, strict=True)]
+        return optree.tree_unflatten(structure, moved), TorchOptState(state.transformation, inner)
+
+
+@dataclass(frozen=True)
+class TorchOpt(_Adapter):
+    """Any torchopt gradient transformation.
+
+    The leaves of the free variables reach it as a flat tuple of matrices (rows, features).
+
+    Args:
+        factory: called without arguments, returns a new transformation; called once a solve, since some
+            transformations keep hidden state between uses. ``lambda: torchopt.adamw(1e-2)``, say.
+    """
+
+    factory: Callable[[], Any]
+
+    def __post_init__(self):
+        if not callable(self.factory):
+            raise TypeError(
+                "TorchOpt needs a function without arguments that builds a transformation, such as "
+                f"lambda: torchopt.sgd(0.1); got a {type(self.factory).__name__}."
+            )
+
+    def _transformation(self):
+        made = self.factory()
+        if not (hasattr(made, "init") and hasattr(made, "update")):
+            raise TypeError(f"The factory of TorchOpt must return a torchopt transformation; it returned {made!r}.")
+        return made
+
+
+@dataclass(frozen=True)
+class SGD(_Adapter):
+    """Gradient descent, Eq. 3 of the paper: ``y - lr * gradient``.
+
+    Args:
+        lr: the step size λ.
+    """
+
+    lr: float
+
+    def __post_init__(self):
+        check_step_size("SGD", self.lr)
+
+    def _transformation(self):
+        return torchopt.sgd(self.lr)
+
+
+@dataclass(frozen=True)
+class Momentum(_Adapter):
+    """Gradient descent with heavy-ball momentum.
+
+    Args:
+        lr: the step size λ.
+        momentum: the decay of the running sum of gradients, in [0, 1).
+    """
+
+    lr: float
+    momentum: float = 0.9
+
+    def __post_init__(self):
+        check_step_size("Momentum", self.lr)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"Momentum needs a momentum in [0, 1), got {self.momentum!r}.")
+
+    def _transformation(self):
+        return torchopt.sgd(self.lr, momentum=self.momentum)
+
+
+@dataclass(frozen=True)
+class Adam(_Adapter):
+    """Adam with torchopt's defaults (decays 0.9 and 0.999).
+
+    Args:
+        lr: the step size λ.
+    """
+
+    lr: float
+
+    def __post_init__(self):
+        check_step_size("Adam", self.lr)
+
+    def _transformation(self):
+        # Under the root, so that the square root can be differentiated where a gradient has always been zero; its
+        # own root, 1e-18, does not change a value beside torchopt's eps of 1e-8.
+        return torchopt.adam(self.lr, eps_root=1e-36)
+
+
+@dataclass(frozen=True)
+class RMSProp(_Adapter):
+    """RMSProp with torchopt's defaults (decay 0.99).
+
+    Args:
+        lr: the step size λ.
+    """
+
+    lr: float
+
+    def __post_init__(self):
+        check_step_size("RMSProp", self.lr)
+
+    def _transformation(self):
+        # For the derivative of the square root, as in Adam.
+        return torchopt.rmsprop(self.lr, initial_scale=1e-30)
+
+
+def check_step_size(owner: str, lr: float) -> None:
+    """Raise a ValueError for a step size that is negative, infinite or NaN."""
+    check_nonnegative(owner, lr=lr)
+
+
+def _matrices(tree: Any) -> tuple[Tensor, ...]:
+    return tuple(as_matrix(leaf) for leaf in optree.tree_leaves(tree))

@@ -1,0 +1,262 @@
+"""A solver with a trained energy as a folder: ``model.safetensors`` and ``config.json``.
+
+The configuration names the format, the energy with its arguments, the parts of the solver and the checksum of the
+weights, so that a folder that is damaged or belongs to something else is recognized before anything is built.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..energies.mlp import MLPEnergy
+from ..serialization import from_config, to_config
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+FORMAT_VERSION = 1
+
+_ENERGIES: dict[str, type] = {cls.__name__: cls for cls in (MLPEnergy,)}
+"""Energies that can be built again from their ``config()``; others are given to `load`."""
+
+_PARTS = ("optimizer", "init", "halting", "differentiation", "recorder", "scratchpad")
+_OPTIONAL = ("init", "scratchpad")
+_NUMBERS = ("max_steps", "compile", "sync_every")
+_SHIPPED = Path(__file__).parent
+
+
+def names() -> list[str]:
+    """The names of the trained energies that come with the library."""
+    return sorted(path.parent.name for path in _SHIPPED.glob(f"*/{CONFIG}"))
+
+
+def save(solver: Any, path: Path, training: Mapping[str, Any] | None = None) -> None:
+    """Write the energy's weights and the solver's configuration into a folder, see `EnergySolver.save_pretrained`.
+
+    Args:
+        solver: an `EnergySolver` whose energy is a module.
+        path: the folder, made if need be; files there are replaced, each at once.
+        training: how the energy was trained, JSON-able, kept as it is under ``"training"``.
+
+    Raises:
+        TypeError: if a part cannot be written down; nothing is written then.
+    """
+    weights = safetensors.torch.save(_tensors(solver.energy), metadata={"format": "pt"})
+    config: dict[str, Any] = {
+        "format_version": FORMAT_VERSION,
+        "energysolve": version("energysolve"),
+        "energy": {"class": type(solver.energy).__name__, "config": _energy_config(solver.energy)},
+        "solver": _solver_config(solver),
+        "weights": {"sha256": hashlib.sha256(weights).hexdigest()},
+    }
+    if training is not None:
+        config["training"] = dict(training)
+    try:
+        text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"The energy's config() and the training metadata must be plain JSON: {error}") from error
+    path.mkdir(parents=True, exist_ok=True)
+    # The weights first: a folder is recognized by its configuration.
+    write_whole(path / WEIGHTS, weights)
+    write_whole(path / CONFIG, text.encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that it appears whole or not at all, whenever the process is killed."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(cls: Any, path_or_name: str | Path, energy: Any = None) -> Any:
+    """The solver that `save` wrote, see `EnergySolver.from_pretrained`.
+
+    Args:
+        cls: `EnergySolver`, or a subclass.
+        path_or_name: a folder, or one of `names`.
+        energy: for energies that are not the library's own; its weights are replaced in place.
+
+    Returns:
+        The solver in evaluation mode, its weights on the CPU in the dtype that they were saved in; a given ``energy``
+        keeps its device.
+    """
+    folder = find(path_or_name)
+    config = read_config(folder)
+    tensors = read_weights(folder, config)
+    parts = _solver_parts(folder, config)
+    if energy is None:
+        energy = _build(folder, config)
+        _check_architecture(folder, energy, tensors, same_dtype=False)
+        energy.load_state_dict(tensors, assign=True)  # takes the dtype of the file along
+    else:
+        if not isinstance(energy, nn.Module):
+            raise TypeError(f"energy= must be a module whose weights can be loaded, got {energy!r}.")
+        _check_architecture(folder, energy, tensors, same_dtype=True)
+        energy.load_state_dict(tensors)  # in place, so that tied parameters stay tied
+    try:
+        return cls(energy, parts.pop("optimizer"), **parts).eval()
+    except (TypeError, ValueError) as error:
+        raise _broken(folder / CONFIG, f"does not describe a solver: {error}") from error
+
+
+def find(path_or_name: str | Path) -> Path:
+    """The folder of a saved solver; a folder that exists is preferred to a name that comes with the library."""
+    folder = Path(path_or_name)
+    if (folder / CONFIG).is_file():
+        return folder
+    if isinstance(path_or_name, str) and path_or_name in names():
+        return _SHIPPED / path_or_name
+    what = f"the folder {path_or_name} holds no {CONFIG}" if folder.is_dir() else f"there is no folder {path_or_name}"
+    raise FileNotFoundError(
+        f"No trained energy {str(path_or_name)!r}: {what}, and the names that come with the library are: "
+        f"{', '.join(names()) or '(none)'}. Pass one of them, or a folder written by save_pretrained."
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration in a folder, its format checked.
+
+    Raises:
+        ValueError: if it is not valid JSON, lacks a section, or has a format that this version does not know.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # bytes that are not UTF-8, too
+        raise _broken(path, f"is not valid JSON ({error})") from error
+    if not isinstance(config, dict) or "format_version" not in config:
+        raise _broken(path, 'has no "format_version"')
+    if config["format_version"] != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {config['format_version']!r}, and this version of energysolve reads "
+            f"{FORMAT_VERSION}. Upgrade energysolve, or save the solver again with this version."
+        )
+    for section in ("energy", "solver", "weights"):
+        if not isinstance(config.get(section), dict):
+            raise _broken(path, f'has no section "{section}"')
+    return config
+
+
+def read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors in a folder, by name, after comparing the file with its checksum.
+
+    Raises:
+        ValueError: if the file is missing, truncated, altered or not of its format.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise _broken(path, "is missing")
+    content = path.read_bytes()
+    found, expected = hashlib.sha256(content).hexdigest(), config["weights"].get("sha256")
+    if found != expected:
+        raise _broken(
+            path,
+            f"was truncated or altered: its {len(content)} bytes have sha256 {found}, and {CONFIG} says {expected}",
+        )
+    try:
+        return safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise _broken(path, f"is not a safetensors file ({error})") from error
+
+
+def _tensors(energy: Any) -> dict[str, Tensor]:
+    if not isinstance(energy, nn.Module):
+        raise TypeError(
+            f"The energy {energy!r} is not a module, so it has no weights to save. Write it as a subclass of "
+            "energysolve.Energy."
+        )
+    state = energy.state_dict()
+    other = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if other:
+        raise TypeError(f"The energy keeps state that is not a tensor ({', '.join(other)}) and cannot be saved.")
+    # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
+    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+
+
+def _energy_config(energy: Any) -> Any:
+    """The arguments of an energy of the library; None for those that must be given to `load`."""
+    return energy.config() if type(energy) in _ENERGIES.values() else None
+
+
+def _solver_config(solver: Any) -> dict[str, Any]:
+    if solver.layout is not None:
+        raise TypeError(
+            "The solver's layout is a function and cannot be written down. Save solver.replace(layout=None), and give "
+            "the layout back with replace(layout=...) after loading."
+        )
+    config: dict[str, Any] = {}
+    for name in _PARTS:
+        part = getattr(solver, name)
+        try:
+            config[name] = None if part is None else to_config(part)
+        except TypeError as error:
+            raise TypeError(f"The solver's {name} cannot be saved. {error}") from None
+    return config | {name: getattr(solver, name) for name in _NUMBERS}
+
+
+def _solver_parts(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    written = config["solver"]
+    path = folder / CONFIG
+    differing = sorted(set(written) ^ {*_PARTS, *_NUMBERS})
+    if differing:
+        raise _broken(path, f'has missing or unknown entries in "solver": {", ".join(differing)}')
+    parts = {name: written[name] for name in _NUMBERS}
+    for name in _PARTS:
+        try:
+            absent = written[name] is None and name in _OPTIONAL
+            parts[name] = None if absent else from_config(written[name])
+        except ValueError as error:
+            raise _broken(path, f"does not describe the solver's {name}: {error}") from error
+    return parts
+
+
+def _build(folder: Path, config: Mapping[str, Any]) -> nn.Module:
+    name, arguments = config["energy"].get("class"), config["energy"].get("config")
+    if name not in _ENERGIES:
+        raise ValueError(
+            f"{folder} holds weights of the energy {name!r}, which is not one of the library's own "
+            f"({', '.join(_ENERGIES)}). Pass energy=, an energy of the same architecture to load them into."
+        )
+    if not isinstance(arguments, dict):
+        raise _broken(folder / CONFIG, f"lacks the arguments of {name}")
+    try:
+        with torch.random.fork_rng(devices=[]):  # the initialization that is overwritten draws nothing from the user
+            return _ENERGIES[name](**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise _broken(folder / CONFIG, f"does not describe a {name}: {error}") from error
+
+
+def _check_architecture(folder: Path, energy: nn.Module, tensors: Mapping[str, Tensor], same_dtype: bool) -> None:
+    expected = energy.state_dict()
+    wrong = [f"{name} is missing" for name in expected if name not in tensors]
+    wrong += [f"{name} is unexpected" for name in tensors if name not in expected]
+    for name in sorted(set(expected) & set(tensors)):
+        found, wanted = tensors[name], expected[name]
+        if found.shape != wanted.shape:
+            wrong.append(f"{name} has shape {tuple(found.shape)} instead of {tuple(wanted.shape)}")
+        elif same_dtype and found.dtype != wanted.dtype:
+            wrong.append(f"{name} has dtype {found.dtype} instead of {wanted.dtype}")
+    if wrong:
+        shown = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+        raise ValueError(
+            f"{folder / WEIGHTS} belongs to another architecture than this {type(energy).__name__}: {shown}. Build the "
+            "energy with the arguments that it was trained with, or load the right folder."
+        )
+
+
+def _broken(path: Path, what: str) -> ValueError:
+    return ValueError(f"{path} {what}. Restore the folder from a good copy, or save the solver again.")

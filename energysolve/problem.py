@@ -1,0 +1,102 @@
+"""One solve, as the solver hands it to a differentiation mode."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from .halting import Halting
+from .layout import Layout
+from .loop import Carry, Descent, Observer, Outcome, Recording, Tail, outcome, run
+from .objective import Objective
+from .optimizers.base import InnerOptimizer
+from .recorders import Recorder
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What to minimize, and how. ``parameters`` are those of the energy that may want a gradient."""
+
+    x: Any
+    encode: Callable[[Any], Any]
+    function: Callable[..., Tensor]
+    layout: Layout
+    optimizer: InnerOptimizer
+    halting: Halting
+    recorder: Recorder
+    max_steps: int
+    sync_every: int
+    advance: Callable[[Descent, Carry], Carry] = Descent.advance
+    parameters: tuple[Tensor, ...] = ()
+
+    def descent(self, context: Any) -> Descent:
+        return Descent(Objective(self.function, context, self.layout), self.optimizer, self.halting)
+
+    def solve(self, context: Any, free: Any, tail: int = 0) -> tuple[Outcome, Tail | None]:
+        """Find the answers, untracked, and keep where the last ``tail`` steps of each sample began."""
+        with torch.no_grad():
+            descent = self.descent(detach(context))
+            carry = descent.start(detach(free))
+            recording = Recording(self.recorder, carry, self.layout)
+            last = Tail(tail, self.max_steps, carry, self.layout) if tail else None
+            observers: tuple[Observer, ...] = (recording,) if last is None else (recording, last)
+            carry = run(
+                descent,
+                carry,
+                range(self.max_steps),
+                sync_every=self.sync_every,
+                advance=self.advance,
+                observers=observers,
+            )
+            return outcome(carry, recording.finish(carry.steps)), last
+
+
+def detach(tree: Any) -> Any:
+    """The tree with every tensor in it detached."""
+    return optree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def stand_in(problem: Problem, context: Any, valid: Tensor, tree: Any) -> tuple[Any, Any]:
+    """Put a valid sample in the place of each one that gets no gradient, before anything tracked is evaluated there.
+
+    A gradient of zero through a derivative that is not finite would be NaN. Where samples cannot stand in for each
+    other (graphs of different sizes), entries that are not finite become zero.
+    """
+    if bool(valid.all()):
+        return context, tree
+    rows = problem.layout.stand_in(valid)
+    if rows is None:
+        return context, optree.tree_map(_finite_entries, tree)
+    batch = len(valid)
+
+    def take(leaf: Any) -> Any:
+        fits = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch
+        return leaf.index_select(0, rows) if fits else leaf
+
+    return problem.encode(optree.tree_map(take, problem.x)), optree.tree_map(take, tree)
+
+
+def _finite_entries(leaf: Any) -> Any:
+    return leaf.nan_to_num(0.0, 0.0, 0.0) if isinstance(leaf, Tensor) else leaf
+
+
+def without_gradient(problem: Problem, free: Any) -> Any:
+    """The answers as functions of the problem and the parameters with derivative zero, so that backward still runs."""
+    inputs = [leaf for leaf in optree.tree_leaves((problem.x, problem.parameters)) if isinstance(leaf, Tensor)]
+    inputs = [leaf for leaf in inputs if leaf.requires_grad]
+    inputs.append(torch.zeros(1, requires_grad=True))
+    return optree.tree_map(lambda leaf: _ZeroGradient.apply(leaf, *inputs), free)
+
+
+class _ZeroGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value, *inputs):
+        ctx.save_for_backward(*inputs)
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return None, *(torch.zeros_like(leaf) for leaf in ctx.saved_tensors)

@@ -1,0 +1,104 @@
+"""What a solve keeps besides its answer."""
+
+from abc import ABC
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .layout import Layout
+
+
+class Recorder(ABC):
+    """Watches the iterates of a solve; what `finish` returns becomes ``solution.record``.
+
+    At each iterate it sees the free variables ``(y,)`` or ``(y, z)`` and their energies, in which samples that have
+    halted stay as they are. Recorded tensors are never part of a gradient graph.
+    """
+
+    def init(self, free: Any, energy: Float[Tensor, " batch"], layout: Layout) -> Any:
+        """The state after iterate 0."""
+        return None
+
+    def update(self, state: Any, free: Any, energy: Float[Tensor, " batch"], step: Int[Tensor, ""]) -> Any:
+        """The state after iterate ``step``."""
+        return state
+
+    def finish(self, state: Any, steps: Int[Tensor, " batch"]) -> Any:
+        """The record, given the number of steps that each sample took."""
+        return None
+
+
+@dataclass(frozen=True)
+class Nothing(Recorder):
+    """Keeps nothing; ``solution.record`` is None."""
+
+
+class Best(NamedTuple):
+    """The record of `BestSoFar`: the lowest-energy iterate of each sample."""
+
+    y: Any
+    z: Any
+    energy: Float[Tensor, " batch"]
+    step: Int[Tensor, " batch"]
+
+
+class _BestState(NamedTuple):
+    free: Any
+    energy: Tensor
+    step: Tensor
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class BestSoFar(Recorder):
+    """Keeps the lowest-energy iterate of each sample, the initial point included, as a `Best`."""
+
+    def init(self, free, energy, layout):
+        return _BestState(free, energy, torch.zeros_like(energy, dtype=torch.int64), layout)
+
+    def update(self, state, free, energy, step):
+        better = energy < state.energy
+        return _BestState(
+            free=state.layout.where(better, free, state.free),
+            energy=torch.where(better, energy, state.energy),
+            step=torch.where(better, step, state.step),
+            layout=state.layout,
+        )
+
+    def finish(self, state, steps):
+        y, z = state.free if len(state.free) == 2 else (state.free[0], None)
+        return Best(y, z, state.energy, state.step)
+
+
+class Path(NamedTuple):
+    """The record of `Trajectory`: entry ``k`` of each list belongs to iterate ``k``, from 0 to the most steps taken.
+
+    A sample that halted earlier repeats its last iterate.
+    """
+
+    y: list[Any]
+    z: list[Any]
+    energy: list[Tensor]
+
+
+@dataclass(frozen=True)
+class Trajectory(Recorder):
+    """Keeps every iterate, as a `Path`. Memory grows with the number of steps."""
+
+    def init(self, free, energy, layout):
+        return [(free, energy)]
+
+    def update(self, state, free, energy, step):
+        state.append((free, energy))
+        return state
+
+    def finish(self, state, steps):
+        kept = state[: int(steps.max()) + 1]
+        return Path(
+            y=[free[0] for free, _ in kept],
+            z=[free[1] if len(free) == 2 else None for free, _ in kept],
+            energy=[energy for _, energy in kept],
+        )

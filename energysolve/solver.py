@@ -1,0 +1,256 @@
+"""The solver: an energy, an optimizer, a halting criterion and the rest, composed."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor, nn
+
+from .compiled import advance_compiled
+from .differentiation import Detached, Differentiation
+from .energy import Energy
+from .halting import EnergyChange, Halting
+from .initializers import Initializer
+from .layout import Layout, LayoutFunction, check_free, layout_of
+from .loop import Descent
+from .objective import check_takes_scratchpad
+from .optimizers.base import InnerOptimizer
+from .problem import Problem
+from .recorders import Nothing, Recorder
+from .solution import Solution
+
+_FIELDS = (
+    "energy",
+    "optimizer",
+    "init",
+    "halting",
+    "differentiation",
+    "recorder",
+    "max_steps",
+    "layout",
+    "scratchpad",
+    "compile",
+    "sync_every",
+)
+
+
+class EnergySolver(nn.Module):
+    """Finds low-energy answers: ``solver.minimize(x)``.
+
+    Args:
+        energy: a callable ``energy(x, y) -> (batch,)``, or ``energy(x, y, z)`` with a scratchpad; an `Energy`, any other
+            module or a plain function.
+        optimizer: moves the answers, such as ``SGD(lr=0.1)``.
+        init: initial answers, ``(x, layout, generator) -> y``; without it every call of `minimize` must give ``y``.
+        halting: decides, sample by sample, when to stop.
+        differentiation: how gradients reach the parameters of the energy and ``x``.
+        recorder: what to keep besides the answer.
+        max_steps: the most updates that a sample takes.
+        layout: from ``x`` to the layout of its answers; by default `Dense` with the leading size of the first tensor in
+            ``x``, or what the type of ``x`` (a batch of graphs) brings along.
+        scratchpad: initial scratchpads, like ``init`` (Appendix B of the paper).
+        compile: compile the step with `torch.compile`.
+        sync_every: how many steps may pass before the host asks whether all the samples have halted; by default 1 on
+            the CPU and 10 elsewhere. It changes no result.
+
+    Raises:
+        TypeError: if a part is not of its kind.
+        ValueError: if an argument is out of range or contradicts another.
+    """
+
+    def __init__(
+        self,
+        energy: Callable[..., Tensor],
+        optimizer: InnerOptimizer,
+        *,
+        init: Initializer | None = None,
+        halting: Halting = EnergyChange(rtol=1e-5).patience(2),  # noqa: B008  (frozen)
+        differentiation: Differentiation = Detached(),  # noqa: B008  (frozen)
+        recorder: Recorder = Nothing(),  # noqa: B008  (frozen)
+        max_steps: int = 100,
+        layout: LayoutFunction | None = None,
+        scratchpad: Initializer | None = None,
+        compile: bool = False,
+        sync_every: int | None = None,
+    ):
+        super().__init__()
+        _expect("energy", energy, Callable, "a function energy(x, y) or an Energy")
+        _expect("optimizer", optimizer, InnerOptimizer, "an inner optimizer such as SGD(lr=0.1)")
+        _expect("halting", halting, Halting, "a halting criterion such as EnergyChange(rtol=1e-5)")
+        _expect("differentiation", differentiation, Differentiation, "an instance such as Truncated(1)")
+        _expect("recorder", recorder, Recorder, "an instance such as BestSoFar()")
+        for name, value in (("init", init), ("layout", layout), ("scratchpad", scratchpad)):
+            _expect(name, value, Callable | None, "a function, or None")
+        self.energy = energy
+        self.optimizer = optimizer
+        self.init = init
+        self.halting = halting
+        self.differentiation = differentiation
+        self.recorder = recorder
+        self.max_steps = _whole("max_steps", max_steps, least=0)
+        self.layout = layout
+        self.scratchpad = scratchpad
+        self.compile = bool(compile)  # pyright: ignore  (nn.Module.compile is not for solvers)
+        self.sync_every = None if sync_every is None else _whole("sync_every", sync_every, least=1)
+        self.differentiation.check(halting)
+        if scratchpad is not None:
+            self._check_scratchpad(given=True)
+
+    def minimize(
+        self,
+        x: Any,
+        y: Any = None,
+        z: Any = None,
+        *,
+        max_steps: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Solution:
+        """Find low-energy answers.
+
+        Args:
+            x: the problems, one batch: a tensor, a dict or tuple of tensors, or a batch of graphs.
+            y: initial answers, a tensor or tree of floating tensors; by default from ``init``.
+            z: initial scratchpads; by default from ``scratchpad``.
+            max_steps: in place of the solver's, for this call.
+            generator: for initial answers that are drawn at random.
+
+        Returns:
+            The answers, with the energy, the number of steps and the status of each. An empty batch gives an empty
+            solution.
+
+        Raises:
+            ValueError: if an input or the energy's result has the wrong shape, dtype or device; the message says what
+                was expected.
+        """
+        steps = self.max_steps if max_steps is None else _whole("max_steps", max_steps, least=0)
+        if torch.is_inference_mode_enabled():
+            # Inference tensors cannot take part in autograd, which descent needs: copy the inputs out.
+            with torch.inference_mode(False), torch.no_grad():
+                x, y, z = optree.tree_map(_cloned, (x, y, z))
+                return self._minimize(x, y, z, steps, generator)
+        return self._minimize(x, y, z, steps, generator)
+
+    def forward(self, x: Any, y: Any = None, z: Any = None, **options: Any) -> Solution:
+        """`minimize`."""
+        return self.minimize(x, y, z, **options)
+
+    def replace(self, **fields: Any) -> "EnergySolver":
+        """A solver with some parts exchanged that shares this one's energy, parameters included.
+
+        Raises:
+            TypeError: for a name that is not an argument of the constructor.
+        """
+        unknown = sorted(set(fields) - set(_FIELDS))
+        if unknown:
+            raise TypeError(f"EnergySolver has no {', '.join(unknown)}; it has {', '.join(_FIELDS)}.")
+        parts = {name: getattr(self, name) for name in _FIELDS} | fields
+        solver = EnergySolver(parts.pop("energy"), parts.pop("optimizer"), **parts)
+        return solver.train(self.training) if "energy" not in fields else solver
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write the energy's weights and the solver's configuration into a folder.
+
+        The folder then holds ``model.safetensors`` and ``config.json``, with a checksum of the weights. Each file
+        appears whole or not at all.
+
+        Raises:
+            TypeError: if a part cannot be written down, such as an initializer that is a function.
+        """
+        from .pretrained.files import save
+
+        save(self, Path(path))
+
+    @classmethod
+    def from_pretrained(cls, path_or_name: str | Path, *, energy: Energy | None = None) -> "EnergySolver":
+        """A solver with a trained energy, ready for use.
+
+        Args:
+            path_or_name: a folder written by `save_pretrained`, or the name of an energy that comes with the library.
+            energy: for energies that are not the library's own, one of the right architecture; its weights are replaced.
+
+        Raises:
+            FileNotFoundError: if there is no such folder and no such name; the message lists the names.
+            ValueError: if the files are damaged, or belong to another architecture.
+        """
+        from .pretrained.files import load
+
+        return load(cls, path_or_name, energy)
+
+    def extra_repr(self) -> str:
+        shown = ("optimizer", "init", "halting", "differentiation", "recorder", "max_steps")
+        return "\n".join(f"{name}={getattr(self, name)!r}," for name in shown)
+
+    def _minimize(self, x, y, z, max_steps, generator) -> Solution:
+        layout = layout_of(x) if self.layout is None else self.layout(x)
+        _expect("layout(x)", layout, Layout, "a Layout such as Dense(batch)")
+        free = self._initial(x, y, z, layout, generator)
+        if layout.batch == 0:
+            return _empty(free)
+        problem = Problem(
+            x=x,
+            encode=self.energy.encode if isinstance(self.energy, Energy) else _identity,
+            function=self.energy.evaluate if isinstance(self.energy, Energy) else self.energy,
+            layout=layout,
+            optimizer=self.optimizer,
+            halting=self.halting,
+            recorder=self.recorder,
+            max_steps=max_steps,
+            sync_every=self.sync_every or (1 if optree.tree_leaves(free)[0].device.type == "cpu" else 10),
+            advance=advance_compiled if self.compile else Descent.advance,
+            parameters=tuple(self.parameters()) if torch.is_grad_enabled() else (),
+        )
+        differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
+        found = differentiation.solve(problem, free)
+        y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
+        return Solution(y, z, found.at.energy, found.steps, found.status, found.record)
+
+    def _initial(self, x, y, z, layout, generator) -> tuple[Any, ...]:
+        if y is None:
+            if self.init is None:
+                raise ValueError("No initial y: give the solver init=, such as Uniform((400,)), or pass y to minimize.")
+            y = self.init(x, layout, generator)
+        if z is None and self.scratchpad is not None:
+            z = self.scratchpad(x, layout, generator)
+        self._check_scratchpad(given=z is not None)
+        check_free("y", y, x, layout)
+        if z is None:
+            return (y,)
+        check_free("z", z, x, layout)
+        return (y, z)
+
+    def _check_scratchpad(self, given: bool) -> None:
+        energy = self.energy
+        if isinstance(energy, nn.Module):
+            function = energy.evaluate if isinstance(energy, Energy) else energy.forward
+            check_takes_scratchpad(function, type(energy).__name__, given)
+        else:
+            check_takes_scratchpad(energy, getattr(energy, "__name__", type(energy).__name__), given)
+
+
+def _identity(x: Any) -> Any:
+    return x
+
+
+def _cloned(leaf: Any) -> Any:
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+
+
+def _expect(name: str, value: Any, kind: Any, description: str) -> None:
+    if not isinstance(value, kind):
+        hint = " (the class; construct it first)" if isinstance(value, type) else ""
+        raise TypeError(f"{name} must be {description}; got {value!r}{hint}.")
+
+
+def _whole(name: str, value: int, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name} must be a whole number of {least} or more, got {value!r}.")
+    return value
+
+
+def _empty(free: tuple[Any, ...]) -> Solution:
+    free = optree.tree_map(torch.detach, free)
+    leaf = optree.tree_leaves(free)[0]
+    count = torch.zeros(0, dtype=torch.int64, device=leaf.device)
+    return Solution(free[0], free[1] if len(free) == 2 else None, leaf.new_zeros(0), count, count)

@@ -1,0 +1,40 @@
+"""Vector tasks (Section 4.3 and Appendix C of the paper)."""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..initializers import Uniform
+from .base import Task
+
+
+@dataclass(frozen=True)
+class Addition(Task):
+    """Add two vectors, element by element.
+
+    ``x`` is ``(batch, 2 * size)``, the two summands one after the other; the target is ``(batch, size)``. Entries are
+    uniform in (-1, 1), or in (-2.5, 2.5) for ``"harder"`` problems. The error is the mean squared error.
+
+    Args:
+        size: entries of each summand; 400 in the paper.
+    """
+
+    size: int = 400
+    difficulties = ("same", "harder")
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise ValueError(f"Addition needs a size of 1 or more, got {self.size!r}.")
+
+    @property
+    def init(self) -> Uniform:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return Uniform((self.size,))
+
+    def sample(self, batch, difficulty="same", generator=None, device=None):
+        self.check_difficulty(difficulty)
+        bound = 1.0 if difficulty == "same" else 2.5
+        x = (torch.rand(batch, 2, self.size, generator=generator, device=device) * 2 - 1) * bound
+        return x.flatten(1), x.sum(1)
+
+    def error(self, solution, target):
+        return (solution.y - target).square().mean(-1)

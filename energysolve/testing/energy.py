@@ -1,0 +1,164 @@
+"""Does an energy keep the contract?"""
+
+from collections.abc import Callable
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from ..energy import Energy
+from ..layout import Layout, layout_of
+from ..objective import Evaluation, Objective
+from ..problem import detach
+from .samples import copied, require, same, select_samples
+
+
+def check_energy(
+    energy: Callable[..., Tensor],
+    x: Any,
+    y: Any,
+    z: Any = None,
+    *,
+    layout: Layout | None = None,
+    select: Callable[[Any, Tensor], Any] | None = None,
+    rtol: float | None = None,
+) -> None:
+    """Check that an energy keeps the contract, on a batch of two or more problems.
+
+    It must return one floating number a sample; give each sample the same energy whatever else is in the batch, so
+    also when another sample is NaN; be deterministic; leave its inputs alone; have the gradient that finite
+    differences show, and a gradient that can be differentiated again (for training).
+
+    Args:
+        energy: ``energy(x, y) -> (batch,)`` or ``energy(x, y, z) -> (batch,)``.
+        x: problems.
+        y: answers away from kinks; float64 makes the checks sharp.
+        z: scratchpads, if the energy takes them.
+        layout: of ``y``; by default that of a solver without ``layout``.
+        select: ``select(x, samples)``, the problems with these indices; needed where ``x`` is not made of tensors with
+            one row a sample.
+        rtol: relative tolerance of the comparisons; by default the 1/4 power of the precision.
+
+    Raises:
+        AssertionError: with what is wrong, where, and how to mend it.
+    """
+    layout = layout_of(x) if layout is None else layout
+    if layout.batch < 2:
+        raise ValueError(f"check_energy needs a batch of 2 or more to see whether samples mix, got {layout.batch}.")
+    free = (y,) if z is None else (y, z)
+    encode = energy.encode if isinstance(energy, Energy) else None
+    function = energy.evaluate if isinstance(energy, Energy) else energy
+    context = x if encode is None else encode(x)
+    objective = Objective(function, detach(context), layout)
+    kept = optree.tree_map(copied, (x, free))
+    try:
+        at = objective.checked(free)
+    except ValueError as error:
+        raise AssertionError(str(error)) from error
+    rtol = torch.finfo(at.energy.dtype).eps ** 0.25 if rtol is None else rtol
+    require(
+        bool(objective.finite(at).all()),
+        "The energy or its gradient is NaN or infinite at the y that was given, so nothing else can be checked.",
+    )
+    require(
+        same(kept, (x, free)),
+        "The energy changed x, y or z in place. Write y * 2 rather than y.mul_(2).",
+    )
+    require(
+        torch.equal(objective(free).energy, at.energy),
+        "Two evaluations at the same y gave different energies. An energy must be deterministic: no dropout (call "
+        ".eval()), no sampling inside.",
+    )
+    _check_samples_apart(energy, x, free, layout, select or select_samples, at, rtol)
+    _check_poison(objective, free, at)
+    _check_gradient(objective, free, at, rtol)
+    _check_second_derivative(objective, free, rtol)
+
+
+def _check_samples_apart(energy, x, free, layout, select, at, rtol) -> None:
+    scale = at.energy.abs().max()
+    for sample in range(layout.batch):
+        chosen = torch.tensor([sample], device=at.energy.device)
+        _, rows = layout.select(chosen)
+        alone = energy(select(x, chosen), *optree.tree_map(lambda leaf, rows=rows: leaf[rows], free))
+        require(
+            alone.shape == (1,) and torch.allclose(alone, at.energy[sample], rtol=rtol, atol=float(scale) * rtol**2),
+            f"Sample {sample} has energy {at.energy[sample].item():.8g} in the batch and {alone.tolist()} alone. Every "
+            "sample must be judged on its own: no batch normalization, no mean, max or softmax over the batch.",
+        )
+
+
+def _check_poison(objective: Objective, free: Any, at: Evaluation) -> None:
+    layout = objective.layout
+    others = torch.arange(layout.batch, device=at.energy.device) > 0
+    poisoned = layout.where(others, free, optree.tree_map(lambda leaf: torch.full_like(leaf, torch.nan), free))
+    found = objective(poisoned)
+    clean = optree.tree_map(torch.nan_to_num, layout.where(others, at.gradient, _zeros(free)))
+    dirty = layout.where(others, found.gradient, _zeros(free))
+    require(
+        torch.equal(found.energy[1:], at.energy[1:]) and same(clean, dirty),
+        "A NaN in sample 0 changed the energy or gradient of other samples. Samples must not mix, not even multiplied "
+        "by zero: mask with torch.where.",
+    )
+
+
+def _check_gradient(objective: Objective, free: Any, at: Evaluation, rtol: float) -> None:
+    layout = objective.layout
+    direction = _random_like(free, layout)
+    length = torch.finfo(at.energy.dtype).eps ** (1 / 3)
+    ahead, behind = (objective(_moved(free, direction, sign * length)).energy for sign in (1, -1))
+    expected, found = (ahead - behind) / (2 * length), layout.dot(at.gradient, direction)
+    scale = layout.norm(at.gradient) + 1 + at.energy.abs()
+    worst = int(((expected - found).abs() / scale).argmax())
+    require(
+        bool(((expected - found).abs() <= rtol * scale).all()),
+        f"The gradient that autograd finds is not the slope of the energy: sample {worst} has the derivative "
+        f"{found[worst].item():.6g} along a direction in which finite differences give {expected[worst].item():.6g}. Look "
+        "for .detach(), .data, torch.no_grad(), rounding or a custom backward inside the energy.",
+    )
+
+
+def _check_second_derivative(objective: Objective, free: Any, rtol: float) -> None:
+    layout = objective.layout
+    point = optree.tree_map(lambda leaf: leaf.detach().requires_grad_(), free)
+    try:
+        gradient = objective(point, track=True).gradient
+        direction = _random_like(free, layout)
+        along = layout.dot(gradient, direction)
+        if not along.requires_grad:
+            return
+        product = torch.autograd.grad(along.sum(), optree.tree_leaves(point), materialize_grads=True)
+    except RuntimeError as error:
+        raise AssertionError(
+            f"The gradient of the energy cannot be differentiated again, which training needs: {error}. Fused kernels "
+            "and custom backwards often lack a second derivative; replace them by plain operations."
+        ) from error
+    length = torch.finfo(along.dtype).eps ** (1 / 3)
+    ahead, behind = (objective(_moved(free, direction, sign * length)).gradient for sign in (1, -1))
+    expected = [(a - b) / (2 * length) for a, b in zip(*map(optree.tree_leaves, (ahead, behind)), strict=True)]
+    scale = 1 + max(
+        float(leaf.detach().abs().max()) for leaf in (*expected, *optree.tree_leaves(gradient)) if leaf.numel()
+    )
+    require(
+        all(bool(((a - b).abs() <= rtol * scale).all()) for a, b in zip(expected, product, strict=True)),
+        "The second derivative that autograd finds is not the slope of the gradient. Look for a custom backward, or "
+        ".detach() on a part of the gradient.",
+    )
+
+
+def _zeros(tree: Any) -> Any:
+    return optree.tree_map(torch.zeros_like, tree)
+
+
+def _moved(free: Any, direction: Any, length: float) -> Any:
+    return optree.tree_map(lambda leaf, along: leaf + length * along, free, direction)
+
+
+def _random_like(free: Any, layout: Layout) -> Any:
+    """A direction of unit length for each sample, the same at every call."""
+    generator = torch.Generator().manual_seed(0)
+    direction = optree.tree_map(
+        lambda leaf: torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype).to(leaf.device), free
+    )
+    return layout.scale(1 / layout.norm(direction).clamp(min=1e-12), direction)

@@ -1,0 +1,90 @@
+"""Does a halting criterion keep the contract?"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..halting import Halting, StepInfo
+from ..layout import Dense
+from ..optimizers import SGD
+from .samples import require, select_samples, wells
+
+
+def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> None:
+    """Check that a halting criterion keeps the contract, along descents of two kinds.
+
+    It must return a boolean for each sample; decide on each sample as if it were alone; be stateless, with all memory
+    in the state that `update` returns; and never fire before `earliest`.
+
+    Args:
+        criterion: the criterion.
+        steps: how many iterates to look at.
+        batch: how many samples.
+
+    Raises:
+        AssertionError: with what is wrong and how to mend it.
+    """
+    assert isinstance(criterion, Halting), f"Expected a Halting, got {criterion!r}. Did you forget @halting?"
+    for infos in (list(_descent(steps, batch, lr)) for lr in (0.05, 0.6)):
+        decisions = _decide(criterion, infos)
+        for step, fires in enumerate(decisions):
+            require(
+                isinstance(fires, Tensor) and fires.dtype == torch.bool and fires.shape == (batch,),
+                f"At iterate {step} the criterion returned {_described(fires)}; expected a torch.bool tensor of shape "
+                f"({batch},). Compare with <= or <, combine with & and |, and do not reduce over the batch.",
+            )
+            require(
+                step >= criterion.earliest() or not bool(fires.any()),
+                f"The criterion fired at iterate {step}, though earliest() promises {criterion.earliest()} or later.",
+            )
+        require(
+            all(torch.equal(a, b) for a, b in zip(decisions, _decide(criterion, infos), strict=True)),
+            "The same descent was judged differently the second time. Keep no state on the object: return it from "
+            "update(info, state), and start from init(energy).",
+        )
+        for sample in range(batch):
+            alone = _decide(criterion, [_only(info, sample) for info in infos])
+            for step, (together, single) in enumerate(zip(decisions, alone, strict=True)):
+                require(
+                    bool(together[sample]) == bool(single[0]),
+                    f"At iterate {step} sample {sample} was judged differently alone than in a batch. Use no mean, max "
+                    "or norm over the batch: every quantity in StepInfo has one value a sample.",
+                )
+
+
+def _descent(steps: int, batch: int, lr: float) -> Iterator[StepInfo]:
+    """Iterates of gradient descent on quadratics; with a large step size their energy also rises."""
+    objective, free = wells(batch)
+    optimizer = SGD(lr)
+    at, state, previous = objective(free), optimizer.init(free), None
+    first = at.energy
+    last = torch.full_like(first, torch.inf)
+    for step in range(steps + 1):
+        index = torch.tensor(step)
+        yield StepInfo(index, at.energy, last, first, at.gradient, at.free, previous, objective.layout)
+        previous, last = at.free, at.energy
+        moved, state = optimizer.step(at, state, objective)
+        at = objective(moved)
+
+
+def _only(info: StepInfo, sample: int) -> StepInfo:
+    rows = torch.tensor([sample])
+    free, previous, gradient = (
+        None if tree is None else select_samples(tree, rows) for tree in (info.free, info.previous, info.gradient)
+    )
+    energies = (info.energy[rows], info.previous_energy[rows], info.initial_energy[rows])
+    return StepInfo(info.step, *energies, gradient, free, previous, Dense(1))
+
+
+def _decide(criterion: Halting, infos: list[StepInfo]) -> list[Any]:
+    state, decisions = criterion.init(infos[0].energy), []
+    for info in infos:
+        fires, state = criterion.update(info, state)
+        decisions.append(fires)
+    return decisions
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"

@@ -1,0 +1,85 @@
+"""Does an inner optimizer keep the contract?"""
+
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from ..layout import Dense
+from ..objective import Objective
+from ..optimizers import InnerOptimizer
+from .samples import require, same, select_samples, wells
+
+
+def check_optimizer(optimizer: InnerOptimizer, *, steps: int = 5, batch: int = 4) -> None:
+    """Check that an inner optimizer keeps the contract, on a quadratic with a scratchpad.
+
+    Its steps must be pure; keep structure, shapes and dtypes of the free variables and of its state; and move each
+    sample as if it were alone, so also when the gradient of another sample is NaN.
+
+    Args:
+        optimizer: the optimizer.
+        steps: how many steps to take.
+        batch: how many samples.
+
+    Raises:
+        AssertionError: with what is wrong and how to mend it.
+    """
+    assert isinstance(optimizer, InnerOptimizer), f"Expected an InnerOptimizer instance, got {optimizer!r}."
+    objective, free = wells(batch)
+    path = _steps(optimizer, objective, free, steps)
+    again = _steps(optimizer, objective, free, steps)
+    require(
+        all(same(a, b) for a, b in zip(path, again, strict=True)),
+        "The same steps gave different results the second time. Keep no state on the object and change nothing in "
+        "place: return new free variables and a new state.",
+    )
+    for moved in path:
+        require(
+            _structure(moved) == _structure(free),
+            f"A step changed the free variables from {_structure(free)} to {_structure(moved)}; it must keep their "
+            "structure, shapes and dtypes.",
+        )
+    for sample in range(batch):
+        rows = torch.tensor([sample])
+        single = Objective(objective.function, select_samples(objective.context, rows), Dense(1))
+        alone = _steps(optimizer, single, select_samples(free, rows), steps)
+        for step, (together, own) in enumerate(zip(path, alone, strict=True)):
+            require(
+                _close(select_samples(together, rows), own, 1e-9),
+                f"After step {step} sample {sample} was elsewhere than when it moved alone. Use no mean, norm or line "
+                "search over the whole batch.",
+            )
+    poisoned = optree.tree_map(lambda leaf: torch.cat([leaf[:1] * torch.nan, leaf[1:]]), free)
+    others = torch.arange(1, batch)
+    for clean, dirty in zip(path, _steps(optimizer, objective, poisoned, steps), strict=True):
+        require(
+            same(select_samples(clean, others), select_samples(dirty, others)),
+            "A sample that is NaN changed the steps of others. Mask with torch.where, and never multiply by a mask.",
+        )
+
+
+def _steps(optimizer: InnerOptimizer, objective: Objective, free: Any, steps: int) -> list[Any]:
+    state, path = optimizer.init(free), []
+    shape = None
+    for _ in range(steps):
+        free, state = optimizer.step(objective(free), state, objective)
+        path.append(free)
+        found = _structure([leaf for leaf in optree.tree_leaves(state) if isinstance(leaf, Tensor)])
+        require(
+            shape in (None, found),
+            f"The optimizer's state changed from {shape} to {found} between steps; shapes and dtypes must stay.",
+        )
+        shape = found
+    return path
+
+
+def _structure(tree: Any) -> Any:
+    leaves, structure = optree.tree_flatten(tree)
+    return structure, [(tuple(leaf.shape), leaf.dtype) for leaf in leaves]
+
+
+def _close(a: Any, b: Any, rtol: float) -> bool:
+    pairs = zip(optree.tree_leaves(a), optree.tree_leaves(b), strict=True)
+    return all(torch.allclose(p, q, rtol=rtol, atol=rtol) for p, q in pairs)

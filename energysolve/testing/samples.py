@@ -1,0 +1,67 @@
+"""Small deterministic problems on which contracts are checked, and what the checks share."""
+
+import itertools
+from typing import Any
+
+import optree
+import torch
+from torch import Tensor
+
+from ..layout import Dense
+from ..objective import Objective
+
+
+def select_samples(tree: Any, samples: Tensor) -> Any:
+    """The rows of every tensor in ``tree``, for trees with one row a sample.
+
+    Raises:
+        AssertionError: if the tree holds something else; the message says what to pass instead.
+    """
+
+    def take(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or leaf.ndim == 0:
+            raise AssertionError(
+                f"x holds a {type(leaf).__name__} without rows, so single samples cannot be picked from it. Pass "
+                "select=, a function (x, samples) -> x of these samples."
+            )
+        return leaf[samples]
+
+    return optree.tree_map(take, tree)
+
+
+def wells(batch: int) -> tuple[Objective, Any]:
+    """Quadratic wells of different widths, one a sample, with a coupled scratchpad; and a starting point."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    context = {"width": draw(batch, 1).abs() + 0.5, "target": draw(batch, 3)}
+
+    def energy(x, y, z):
+        a, b, c = (x["width"] * (y - x["target"]).square()).unbind(1)
+        d, e, f = (z - y).square().unbind(1)
+        return a + b + c + 0.3 * (d + e + f)
+
+    return Objective(energy, context, Dense(batch)), (draw(batch, 3), draw(batch, 3))
+
+
+def require(holds: bool, message: str) -> None:
+    """Raise an AssertionError with this message unless the condition holds."""
+    if not holds:
+        raise AssertionError(message)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two trees hold equal tensors, NaN equal to NaN."""
+    pairs = itertools.zip_longest(optree.tree_leaves(a), optree.tree_leaves(b))
+    return all(not isinstance(p, Tensor) or (p.shape == q.shape and bool(_equal(p, q).all())) for p, q in pairs)
+
+
+def _equal(p: Tensor, q: Tensor) -> Tensor:
+    return (p == q) | ((p != p) & (q != q))
+
+
+def copied(leaf: Any) -> Any:
+    """A copy of a tensor; anything else as it is."""
+    return leaf.clone() if isinstance(leaf, Tensor) else leaf

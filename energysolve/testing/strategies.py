@@ -1,0 +1,196 @@
+"""Hypothesis strategies for property-based tests of energies, halting criteria, optimizers and solvers.
+
+Every strategy shrinks towards the simple: dense tensors, no scratchpad, gradient descent, one criterion.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import optree
+import torch
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from ..energy import Energy
+from ..halting import After, EnergyChange, EnergyIncrease, GradientNorm, Halting, Never, StepNorm, TargetEnergy
+from ..layout import Dense, Layout, Segment
+from ..optimizers import SGD, Adam, Box, InnerOptimizer, Momentum, Projected, RMSProp, TorchOpt
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A batch of problems with a starting point.
+
+    Attributes:
+        x: the problems, a dict: ``width`` ``(batch, 1)``; ``target``, with the structure of ``y``; and, for segment
+            layouts, ``index``.
+        y: initial answers.
+        z: initial scratchpads, or None.
+    """
+
+    x: dict[str, Any]
+    y: Any
+    z: Any
+
+    @property
+    def layout(self) -> Layout:
+        """Which rows belong to which sample."""
+        return batch_layout(self.x)
+
+    def select(self, samples: Tensor) -> "Batch":
+        """The batch of the samples with these indices."""
+        layout, rows = self.layout.select(samples)
+
+        def take(tree: Any) -> Any:
+            return optree.tree_map(lambda leaf: leaf[rows], tree)
+
+        x = {"width": self.x["width"][samples], "target": take(self.x["target"])}
+        if isinstance(layout, Segment):
+            x["index"] = layout.index
+        return Batch(x, take(self.y), None if self.z is None else take(self.z))
+
+
+class RowWise(Energy):
+    """An energy for any `Batch`, in arithmetic that treats every row alike, whatever rows are beside it.
+
+    The sum over all entries of ``width * shape(y - target)`` and, with a scratchpad, of ``coupling * (z - y)^2``.
+
+    Args:
+        shape: ``shape(d)`` for a tensor of differences, entry by entry.
+        coupling: weight of the scratchpad's term.
+    """
+
+    def __init__(self, shape: Any, coupling: float = 0.3):
+        super().__init__()
+        self.shape = shape
+        self.stiffness = nn.Parameter(torch.ones((), dtype=torch.float64))
+        self.coupling = coupling
+
+    def evaluate(self, context: dict[str, Any], y: Any, *z: Any) -> Tensor:
+        layout = batch_layout(context)
+        width = context["width"].squeeze(1) * self.stiffness.to(context["width"].dtype)
+        leaves, targets = optree.tree_leaves(y), optree.tree_leaves(context["target"])
+        terms = [layout.sum(self.shape(leaf - goal)) for leaf, goal in zip(leaves, targets, strict=True)]
+        total = width * sum(terms[1:], start=terms[0])
+        for pads in z:
+            for pad, leaf in zip(optree.tree_leaves(pads), leaves, strict=True):
+                total = total + self.coupling * layout.sum((pad - leaf).square())
+        return total
+
+    def extra_repr(self) -> str:
+        return f"{self.shape.__name__}, coupling={self.coupling}"
+
+
+def batch_layout(x: dict[str, Any]) -> Layout:
+    """The layout of the problems of a `Batch`; give it to the solver as ``layout=``."""
+    count = len(x["width"])
+    return Segment(x["index"], count) if "index" in x else Dense(count)
+
+
+def quadratic(d: Tensor) -> Tensor:
+    """A bowl."""
+    return d.square()
+
+
+def quartic(d: Tensor) -> Tensor:
+    """Flat at the minimum, steep far out."""
+    return 0.1 * d.square().square() + 0.05 * d.square()
+
+
+def pseudo_huber(d: Tensor) -> Tensor:
+    """A bowl with linear walls. (Not log cosh: torch rounds cosh differently at the end of a vector register.)"""
+    return (1 + d.square()).sqrt() - 1
+
+
+def bumpy(d: Tensor) -> Tensor:
+    """A bowl with local minima."""
+    return d.square() + 0.5 * (1 - (3 * d).cos())
+
+
+def tolerances(low: float = 1e-6, high: float = 1.0) -> st.SearchStrategy[float]:
+    """Positive tolerances over several orders of magnitude."""
+    return st.floats(low, high)
+
+
+def energies() -> st.SearchStrategy[RowWise]:
+    """Energies for any `Batch`, with a parameter to differentiate by."""
+    return st.builds(RowWise, st.sampled_from([quadratic, quartic, pseudo_huber, bumpy]))
+
+
+def simple_criteria() -> st.SearchStrategy[Halting]:
+    """Halting criteria that are not composed."""
+    return st.one_of(
+        st.builds(After, st.integers(0, 12)),
+        st.builds(EnergyChange, atol=tolerances()),
+        st.builds(EnergyChange, rtol=tolerances()),
+        st.builds(GradientNorm, tolerances(high=10.0)),
+        st.builds(StepNorm, tolerances()),
+        st.builds(TargetEnergy, st.floats(-1, 5)),
+        st.just(EnergyIncrease()),
+        st.just(Never()),
+    )
+
+
+def criteria() -> st.SearchStrategy[Halting]:
+    """Halting criteria and compositions of them."""
+    return st.recursive(
+        simple_criteria(),
+        lambda inner: st.one_of(
+            st.builds(lambda a, b: a | b, inner, inner),
+            st.builds(lambda a, b: a & b, inner, inner),
+            st.builds(lambda a, n: a.patience(n), inner, st.integers(1, 3)),
+        ),
+        max_leaves=3,
+    )
+
+
+def optimizers() -> st.SearchStrategy[InnerOptimizer]:
+    """Inner optimizers with step sizes that suit `energies`, and at times do not."""
+    lr = st.sampled_from([0.05, 0.01, 0.2, 0.5])
+    plain = st.one_of(
+        st.builds(SGD, lr),
+        st.builds(Momentum, lr, st.sampled_from([0.9, 0.5])),
+        st.builds(Adam, lr),
+        st.builds(RMSProp, lr),
+        st.just(TorchOpt(_adamw)),
+    )
+    return st.one_of(plain, st.builds(Projected, plain, st.builds(Box, st.just(-1.0), st.just(1.5))))
+
+
+@st.composite
+def batches(draw: Callable[[Any], Any], *, min_batch: int = 1, max_batch: int = 5, dtype: torch.dtype = torch.float64) -> Batch:
+    """Batches of every layout (dense, segment) and structure (tensor, tuple, dict), with and without scratchpad."""
+    count = draw(st.integers(min_batch, max_batch))
+    segment = draw(st.booleans())
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))
+    x: dict[str, Any] = {"width": torch.rand(count, 1, generator=generator, dtype=dtype) + 0.5}
+    rows = count
+    if segment:
+        # Rows in any order, and samples that own none.
+        rows = draw(st.integers(1, 3 * count))
+        x["index"] = torch.randint(count, (rows,), generator=generator)
+    shapes = draw(st.sampled_from([((3,),), ((),), ((2, 2),), ((2,), (3, 1))]))
+
+    def leaves() -> list:
+        return [torch.randn(rows, *shape, generator=generator, dtype=dtype) for shape in shapes]
+
+    if len(shapes) == 1:
+        structure = draw(st.sampled_from(["tensor", "tuple", "dict"]))
+    else:
+        structure = draw(st.sampled_from(["tuple", "dict"]))
+    build = {
+        "tensor": lambda parts: parts[0],
+        "tuple": tuple,
+        "dict": lambda parts: dict(zip("ab", parts, strict=False)),
+    }
+    x["target"] = build[structure](leaves())
+    y = build[structure](leaves())
+    z = build[structure](leaves()) if draw(st.booleans()) else None
+    return Batch(x, y, z)
+
+
+def _adamw() -> Any:
+    import torchopt
+
+    return torchopt.adamw(0.05, weight_decay=0.01)

@@ -1,0 +1,116 @@
+"""What the README and the guides show works: Python blocks run, commands exist, links lead somewhere."""
+
+import importlib.metadata
+import importlib.util
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from energysolve import SGD, EnergySolver, MLPEnergy, Uniform, cli
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL = {
+    "solve": ["--problems", "4", "--max-steps", "3", "--output", "out"],
+    "train": ["--iterations", "1", "--size", "4", "--width", "8", "--test-max-steps", "2", "--overwrite"],
+    "info": [],
+}
+"""Options that make a documented command quick; the last of an option counts."""
+
+
+def blocks(path, *languages):
+    found = re.findall(r"^```(\w+)\n(.*?)^```", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [code for language, code in found if language in languages]
+
+
+def commands(program):
+    lines = [line for path in PAGES for code in blocks(path, "console", "bash") for line in code.splitlines()]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
+
+
+def page_name(path):
+    return path.name
+
+
+@pytest.mark.parametrize("path", [page for page in PAGES if blocks(page, "python")], ids=page_name)
+def test_python_blocks_run(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    # Classes look their module up by name, for their annotations.
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("page", loader=None))
+    monkeypatch.setitem(sys.modules, "page", module)
+    for number, code in enumerate(blocks(path, "python"), start=1):
+        exec(compile(code, f"{path.name}, block {number}", "exec"), module.__dict__)
+
+
+@pytest.mark.parametrize("arguments", commands("energysolve"), ids=" ".join)
+def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if "--model" in arguments:  # what an earlier command of the page has made
+        folder = tmp_path / arguments[arguments.index("--model") + 1]
+        EnergySolver(MLPEnergy(8, 4, width=8), SGD(1.0), init=Uniform((4,))).save_pretrained(folder)
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*arguments[1:], *SMALL[arguments[1]]])
+    assert stop.value.code == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", commands("make"), ids=" ".join)
+def test_documented_targets_exist(arguments):
+    makefile = (ROOT / "Makefile").read_text()
+    for target in arguments[1:]:
+        assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), f"no target {target}"
+
+
+def test_documented_extras_exist():
+    extras = importlib.metadata.metadata("energysolve").get_all("Provides-Extra")
+    documented = {name for path in PAGES for name in re.findall(r"energysolve\[(\w+)\]", path.read_text())}
+    assert documented
+    assert documented <= set(extras)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=page_name)
+def test_links_lead_somewhere(path):
+    links = re.findall(r"\]\(([^)\s]+)\)", path.read_text())
+    assert not [link for link in links if "://" not in link and not (path.parent / link).exists()]
+
+
+def test_mentioned_examples_exist():
+    for path in PAGES:
+        for name in re.findall(r"`(examples/\w+\.py)`", path.read_text()):
+            assert (ROOT / name).exists()
+
+
+@pytest.fixture
+def renderer():
+    spec = importlib.util.spec_from_file_location("render_results", ROOT / "docs" / "render_results.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_results_in_the_readme_are_those_committed(renderer):
+    readme = (ROOT / "README.md").read_text()
+    assert readme == renderer.rendered(readme, renderer.render(ROOT / "docs" / "results"))
+
+
+def test_results_are_rendered(renderer, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    EnergySolver(MLPEnergy(8, 4, width=8), SGD(1.0), init=Uniform((4,)), max_steps=5).save_pretrained(tmp_path / "m")
+    with pytest.raises(SystemExit):
+        cli.main(["solve", "addition", "--model", "m", "--problems", "4", "--output", "results"])
+    (tmp_path / "results" / "other.json").write_text('{"kind": "benchmark"}')
+    block = renderer.render(tmp_path / "results")
+    result = json.loads((tmp_path / "results" / "result.json").read_text())
+    for difficulty in ("same", "harder"):
+        assert f"| {difficulty} | {result['difficulties'][difficulty]['error']:.2e} |" in block
+    assert result["comparison"][0] in block
+    assert "benchmark" not in block
+    readme = f"before\n{renderer.BEGIN}\nold\n{renderer.END}\nafter\n"
+    once = renderer.rendered(readme, block)
+    assert once == f"before\n{renderer.BEGIN}\n{block}\n{renderer.END}\nafter\n"
+    assert renderer.rendered(once, block) == once
