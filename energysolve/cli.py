@@ -15,12 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .catalog import TASKS, Entry
-from .environment import environment
-from .evaluation import Evaluation, evaluate, stream
+from .experiments.catalog import TASKS, Entry
+from .experiments.environment import environment
+from .experiments.evaluation import Evaluation, evaluate, stream
+from .experiments.recipes import Recipe
+from .experiments.report import comparison, print_evaluations
 from .pretrained.files import CONFIG, WEIGHTS, find, names, read_config, save, write_whole
-from .recipes import Recipe
-from .report import comparison, print_evaluations
 from .solver import EnergySolver
 from .tasks import Task
 from .training import Trainer
@@ -57,7 +57,9 @@ def solve(
     output: Annotated[Path | None, typer.Option(help="Folder for figure and numbers; default out/solve-TASK.")] = None,
 ):
     """Solve fresh problems with a trained energy: error against steps, convergence, distribution of steps."""
-    from .figure import save_figure  # matplotlib takes a second to import, which the other commands need not wait for
+    from .experiments.figure import (
+        save_figure,
+    )  # matplotlib takes a second to import, which the other commands need not wait for
 
     entry = _entry(task)
     solver, source = _load(model or task, entry, max_steps)

@@ -61,9 +61,8 @@ class Unroll(Differentiation):
     def solve(self, problem, free):
         context = problem.encode(problem.x)
         found, _ = problem.solve(context, free)
-        length = int(found.steps.max())
         start = TailState(free, problem.optimizer.init(detach(free)))
-        return _attach_replay(problem, context, found, start, length)
+        return _attach_replay(problem, context, found, start, limit=problem.max_steps)
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class Truncated(Differentiation):
         k = max(1, min(self.k, problem.max_steps))
         found, tail = problem.solve(context, free, tail=k)
         assert tail is not None
-        return _attach_replay(problem, context, found, tail.beginning(found.steps), k)
+        return _attach_replay(problem, context, found, tail.beginning(found.steps), limit=k)
 
     def _track_last(self, problem: Problem, context: Any, free: Any) -> Outcome | None:
         """Take ``max_steps`` steps and track the last ``k`` of them; None if a sample turns out not to be finite."""
@@ -172,8 +171,8 @@ def replay(descent: Descent, begin: TailState, length: int, counts: Tensor | Non
         descent: the solve, with a tracked context.
         begin: where the steps of each sample begin.
         length: the most steps that a sample takes.
-        counts: ``(batch,)``, the steps that each sample takes; by default all take ``length``. A sample with fewer waits
-            at its beginning, a point that it is evaluated at anyway, rather than at its end.
+        counts: ``(batch,)``, the steps that each sample takes; by default all take ``length``. A sample with fewer
+            waits at its beginning, a point that it is evaluated at anyway, rather than at its end.
 
     Returns:
         The free variables at the end, and where every evaluation on the way was finite.
@@ -194,13 +193,13 @@ def replay(descent: Descent, begin: TailState, length: int, counts: Tensor | Non
     return free, finite
 
 
-def _attach_replay(problem: Problem, context: Any, found: Outcome, begin: TailState, length: int) -> Outcome:
-    counts = torch.where(found.status == Status.NONFINITE, 0, found.steps.clamp(max=length))
+def _attach_replay(problem: Problem, context: Any, found: Outcome, begin: TailState, limit: int) -> Outcome:
+    counts = torch.where(found.status == Status.NONFINITE, 0, found.steps.clamp(max=limit))
     valid = counts > 0
     if not bool(valid.any()):
         return _with_answer(found, without_gradient(problem, found.at.free))
     context, begin = stand_in(problem, context, valid, begin)
-    ended, _ = replay(problem.descent(context), TailState(*begin), length, counts)
+    ended, _ = replay(problem.descent(context), TailState(*begin), int(counts.max()), counts)
     ended = problem.layout.where(valid, ended, found.at.free)
     return _with_answer(found, optree.tree_map(_Attach.apply, found.at.free, ended))
 
@@ -254,7 +253,7 @@ class _ImplicitFunction(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, *cotangents):
+    def backward(ctx, *cotangents):  # pyright: ignore[reportIncompatibleMethodOverride]  (from the decorator)
         linear_solver, layout, valid, point = ctx.setup
         followed = [index for index, leaf in enumerate(ctx.gradient) if leaf.requires_grad]
 

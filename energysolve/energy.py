@@ -19,7 +19,7 @@ class Energy(nn.Module):
         """What `evaluate` needs of the problem; called once a solve. By default ``x`` itself."""
         return x
 
-    def evaluate(self, context: Any, y: Any, *z: Any) -> Float[Tensor, " batch"]:
+    def evaluate(self, *args: Any, **kwargs: Any) -> Float[Tensor, " batch"]:
         """Energies ``(batch,)`` of ``y``, and of the scratchpad ``z`` if the energy takes one, in ``encode(x)``."""
         raise NotImplementedError(
             f"{type(self).__name__} must override evaluate(context, y) or evaluate(context, y, z)."

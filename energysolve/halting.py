@@ -71,8 +71,8 @@ class Halting(ABC):
         """The memory before iterate 0, a tree of ``(batch,)`` tensors. ``energy`` gives batch size and device."""
         return ()
 
-    def update(self, info: StepInfo, state: Any) -> tuple[Bool[Tensor, " batch"], Any]:
-        """Where the criterion holds at this iterate, and the memory for the next."""
+    def update(self, info: StepInfo, state: Any) -> tuple[Tensor, Any]:
+        """Where the criterion holds at this iterate, ``(batch,)`` bool, and the memory for the next."""
         return self.fires(info), state
 
     def earliest(self) -> float:

@@ -22,7 +22,7 @@ class Uniform:
         high: upper bound.
     """
 
-    shape: Sequence[int]
+    shape: Sequence[int] | int
     low: float = -1.0
     high: float = 1.0
 
@@ -44,7 +44,7 @@ class Normal:
         std: the standard deviation.
     """
 
-    shape: Sequence[int]
+    shape: Sequence[int] | int
     std: float = 1.0
 
     def __post_init__(self):
@@ -64,13 +64,13 @@ class Zeros:
         shape: the shape of one row of ``y``.
     """
 
-    shape: Sequence[int]
+    shape: Sequence[int] | int
 
     def __post_init__(self):
         object.__setattr__(self, "shape", _shape("Zeros", self.shape))
 
     def __call__(self, x, layout, generator):
-        return torch.zeros(layout.rows, *self.shape, **_like(x))
+        return torch.zeros(layout.rows, *_shape("Zeros", self.shape), **_like(x))
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _like(x: Any) -> dict[str, Any]:
     return {"device": tensor.device, "dtype": dtype}
 
 
-def _draw(sampler: Callable[..., Tensor], shape: Sequence[int], x: Any, layout: Layout, generator) -> Tensor:
+def _draw(sampler: Callable[..., Tensor], shape: Any, x: Any, layout: Layout, generator) -> Tensor:
     like = _like(x)
     # A generator lives on one device: draw there, then move.
     device = like["device"] if generator is None else generator.device

@@ -133,7 +133,7 @@ class Segment(Layout):
         ValueError: if ``index`` is not a vector of integers in ``[0, batch)``.
     """
 
-    index: Int[Tensor, " rows"]
+    index: Tensor
     batch: int
 
     def __post_init__(self):
@@ -201,6 +201,8 @@ def first_tensor(tree: Any) -> Tensor | None:
         return tree
     if isinstance(tree, Mapping):
         children = list(tree.values())
+    elif callable(getattr(tree, "to_dict", None)):  # a batch of graphs
+        children = list(tree.to_dict().values())
     elif isinstance(tree, Sequence) and not isinstance(tree, str):
         children = list(tree)
     else:

@@ -85,8 +85,8 @@ def _finite_entries(leaf: Any) -> Any:
 
 def without_gradient(problem: Problem, free: Any) -> Any:
     """The answers as functions of the problem and the parameters with derivative zero, so that backward still runs."""
-    inputs = [leaf for leaf in optree.tree_leaves((problem.x, problem.parameters)) if isinstance(leaf, Tensor)]
-    inputs = [leaf for leaf in inputs if leaf.requires_grad]
+    leaves = [*optree.tree_leaves(problem.x), *problem.parameters]
+    inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
     inputs.append(torch.zeros(1, requires_grad=True))
     return optree.tree_map(lambda leaf: _ZeroGradient.apply(leaf, *inputs), free)
 

@@ -40,8 +40,8 @@ class EnergySolver(nn.Module):
     """Finds low-energy answers: ``solver.minimize(x)``.
 
     Args:
-        energy: a callable ``energy(x, y) -> (batch,)``, or ``energy(x, y, z)`` with a scratchpad; an `Energy`, any other
-            module or a plain function.
+        energy: a callable ``energy(x, y) -> (batch,)``, or ``energy(x, y, z)`` with a scratchpad; an `Energy`, any
+            other module or a plain function.
         optimizer: moves the answers, such as ``SGD(lr=0.1)``.
         init: initial answers, ``(x, layout, generator) -> y``; without it every call of `minimize` must give ``y``.
         halting: decides, sample by sample, when to stop.
@@ -128,7 +128,7 @@ class EnergySolver(nn.Module):
         if torch.is_inference_mode_enabled():
             # Inference tensors cannot take part in autograd, which descent needs: copy the inputs out.
             with torch.inference_mode(False), torch.no_grad():
-                x, y, z = optree.tree_map(_cloned, (x, y, z))
+                x, y, z = (optree.tree_map(_cloned, tree) for tree in (x, y, z))
                 return self._minimize(x, y, z, steps, generator)
         return self._minimize(x, y, z, steps, generator)
 
@@ -163,12 +163,13 @@ class EnergySolver(nn.Module):
         save(self, Path(path))
 
     @classmethod
-    def from_pretrained(cls, path_or_name: str | Path, *, energy: Energy | None = None) -> "EnergySolver":
+    def from_pretrained(cls, path_or_name: str | Path, *, energy: nn.Module | None = None) -> "EnergySolver":
         """A solver with a trained energy, ready for use.
 
         Args:
             path_or_name: a folder written by `save_pretrained`, or the name of an energy that comes with the library.
-            energy: for energies that are not the library's own, one of the right architecture; its weights are replaced.
+            energy: for energies that are not the library's own, one of the right architecture, into which the
+                weights are loaded.
 
         Raises:
             FileNotFoundError: if there is no such folder and no such name; the message lists the names.
@@ -206,7 +207,7 @@ class EnergySolver(nn.Module):
         y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
         return Solution(y, z, found.at.energy, found.steps, found.status, found.record)
 
-    def _initial(self, x, y, z, layout, generator) -> tuple[Any, ...]:
+    def _initial(self, x, y, z, layout, generator) -> Any:
         if y is None:
             if self.init is None:
                 raise ValueError("No initial y: give the solver init=, such as Uniform((400,)), or pass y to minimize.")
@@ -249,7 +250,7 @@ def _whole(name: str, value: int, least: int) -> int:
     return value
 
 
-def _empty(free: tuple[Any, ...]) -> Solution:
+def _empty(free: Any) -> Solution:
     free = optree.tree_map(torch.detach, free)
     leaf = optree.tree_leaves(free)[0]
     count = torch.zeros(0, dtype=torch.int64, device=leaf.device)

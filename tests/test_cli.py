@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from energysolve import SGD, EnergyChange, EnergySolver, MLPEnergy, Uniform, cli, pretrained
-from energysolve.evaluation import Evaluation, evaluate, step_edges, stream
+from energysolve.experiments.evaluation import Evaluation, evaluate, step_edges, stream
+from energysolve.experiments.report import comparison, milestones
 from energysolve.pretrained.files import read_config
-from energysolve.report import comparison, milestones
 from energysolve.tasks import Addition
 
 SMALL = ["--size", "4", "--width", "16", "--batch-size", "16"]
@@ -220,7 +220,7 @@ def test_evaluation_does_not_depend_on_how_it_is_cut(monkeypatch):
     task = Addition(4)
     solver = EnergySolver(MLPEnergy(8, 4, width=16).double(), SGD(2.0), init=start_at_zero, max_steps=30)
     whole = evaluate(solver, DoubleAddition(task), "same", 23, stream("test", 1))
-    monkeypatch.setattr("energysolve.evaluation._CHUNK", 7)
+    monkeypatch.setattr("energysolve.experiments.evaluation._CHUNK", 7)
     cut = evaluate(solver, DoubleAddition(task), "same", 23, stream("test", 1))
     assert cut.error_by_step == pytest.approx(whole.error_by_step, rel=1e-9)
     assert cut.steps == whole.steps

@@ -47,9 +47,12 @@ class MLPEnergy(Energy):
     def evaluate(
         self, context: Float[Tensor, "batch width"], y: Float[Tensor, "batch *answer"], *z: Float[Tensor, "batch *pad"]
     ) -> Float[Tensor, " batch"]:
+        if len(z) != (self.from_z is not None):
+            expected = f"takes a scratchpad of {self.z_dim} entries" if self.z_dim else "takes no scratchpad"
+            raise ValueError(f"This MLPEnergy {expected} (z_dim={self.z_dim}), but {len(z)} were given.")
         h = context + self.from_y(y.flatten(1))
         if self.from_z is not None:
-            h = h + self.from_z(*(leaf.flatten(1) for leaf in z))
+            h = h + self.from_z(z[0].flatten(1))
         h = F.silu(h)
         for layer in self.hidden:
             h = F.silu(layer(h))

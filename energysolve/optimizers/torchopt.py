@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import optree
+import torch
 import torchopt
 from torch import Tensor
 from torchopt.base import GradientTransformation
@@ -29,7 +30,12 @@ class _Adapter(InnerOptimizer):
 
     def init(self, free):
         transformation = self._transformation()
-        return TorchOptState(transformation, transformation.init(_matrices(free)))
+        params = _matrices(free)
+        inner = transformation.init(params)
+        if params[0].dtype == torch.float64:
+            # torchopt takes powers of its integer counts, for Adam's bias correction, in torch's default precision.
+            inner = optree.tree_map(_count_in_double, inner)
+        return TorchOptState(transformation, inner)
 
     def step(self, at, state, evaluate):
         params, gradients = _matrices(at.free), _matrices(at.gradient)
@@ -139,6 +145,10 @@ class RMSProp(_Adapter):
     def _transformation(self):
         # For the derivative of the square root, as in Adam.
         return torchopt.rmsprop(self.lr, initial_scale=1e-30)
+
+
+def _count_in_double(leaf: Any) -> Any:
+    return leaf.double() if isinstance(leaf, Tensor) and not leaf.is_floating_point() else leaf
 
 
 def check_step_size(owner: str, lr: float) -> None:

@@ -15,8 +15,8 @@ from ..solution import Solution
 class Task(ABC):
     """A source of problems with known answers, and the error of a solution.
 
-    Subclasses write `sample` and `error` and state the initial answers that suit the task (``init``). The layout and the
-    way in which batches are split for the replay buffer have defaults for dense problems.
+    Subclasses write `sample` and `error` and set ``init``. The layout and
+    the way in which batches are split for the replay buffer have defaults for dense problems.
     """
 
     difficulties: tuple[str, ...] = ("same",)

@@ -1,10 +1,10 @@
 """Vector tasks (Section 4.3 and Appendix C of the paper)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
-from ..initializers import Uniform
+from ..initializers import Initializer, Uniform
 from .base import Task
 
 
@@ -20,15 +20,13 @@ class Addition(Task):
     """
 
     size: int = 400
+    init: Initializer = field(init=False, repr=False, compare=False)
     difficulties = ("same", "harder")
 
     def __post_init__(self):
         if self.size < 1:
             raise ValueError(f"Addition needs a size of 1 or more, got {self.size!r}.")
-
-    @property
-    def init(self) -> Uniform:  # pyright: ignore[reportIncompatibleVariableOverride]
-        return Uniform((self.size,))
+        object.__setattr__(self, "init", Uniform((self.size,)))
 
     def sample(self, batch, difficulty="same", generator=None, device=None):
         self.check_difficulty(difficulty)

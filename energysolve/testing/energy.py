@@ -46,23 +46,23 @@ def check_energy(
     layout = layout_of(x) if layout is None else layout
     if layout.batch < 2:
         raise ValueError(f"check_energy needs a batch of 2 or more to see whether samples mix, got {layout.batch}.")
-    free = (y,) if z is None else (y, z)
+    free: Any = (y,) if z is None else (y, z)
     encode = energy.encode if isinstance(energy, Energy) else None
     function = energy.evaluate if isinstance(energy, Energy) else energy
     context = x if encode is None else encode(x)
     objective = Objective(function, detach(context), layout)
-    kept = optree.tree_map(copied, (x, free))
+    kept = [optree.tree_map(copied, tree) for tree in (x, free)]
     try:
         at = objective.checked(free)
     except ValueError as error:
         raise AssertionError(str(error)) from error
-    rtol = torch.finfo(at.energy.dtype).eps ** 0.25 if rtol is None else rtol
+    tolerance = torch.finfo(at.energy.dtype).eps ** 0.25 if rtol is None else rtol
     require(
         bool(objective.finite(at).all()),
         "The energy or its gradient is NaN or infinite at the y that was given, so nothing else can be checked.",
     )
     require(
-        same(kept, (x, free)),
+        same(kept, [x, free]),
         "The energy changed x, y or z in place. Write y * 2 rather than y.mul_(2).",
     )
     require(
@@ -70,10 +70,10 @@ def check_energy(
         "Two evaluations at the same y gave different energies. An energy must be deterministic: no dropout (call "
         ".eval()), no sampling inside.",
     )
-    _check_samples_apart(energy, x, free, layout, select or select_samples, at, rtol)
+    _check_samples_apart(energy, x, free, layout, select or select_samples, at, tolerance)
     _check_poison(objective, free, at)
-    _check_gradient(objective, free, at, rtol)
-    _check_second_derivative(objective, free, rtol)
+    _check_gradient(objective, free, at, tolerance)
+    _check_second_derivative(objective, free, tolerance)
 
 
 def _check_samples_apart(energy, x, free, layout, select, at, rtol) -> None:
@@ -114,8 +114,8 @@ def _check_gradient(objective: Objective, free: Any, at: Evaluation, rtol: float
     require(
         bool(((expected - found).abs() <= rtol * scale).all()),
         f"The gradient that autograd finds is not the slope of the energy: sample {worst} has the derivative "
-        f"{found[worst].item():.6g} along a direction in which finite differences give {expected[worst].item():.6g}. Look "
-        "for .detach(), .data, torch.no_grad(), rounding or a custom backward inside the energy.",
+        f"{found[worst].item():.6g} along a direction in which finite differences give {expected[worst].item():.6g}. "
+        "Look for .detach(), .data, torch.no_grad(), rounding or a custom backward inside the energy.",
     )
 
 

@@ -159,7 +159,9 @@ def optimizers() -> st.SearchStrategy[InnerOptimizer]:
 
 
 @st.composite
-def batches(draw: Callable[[Any], Any], *, min_batch: int = 1, max_batch: int = 5, dtype: torch.dtype = torch.float64) -> Batch:
+def batches(
+    draw: Callable[[Any], Any], *, min_batch: int = 1, max_batch: int = 4, dtype: torch.dtype = torch.float64
+) -> Batch:
     """Batches of every layout (dense, segment) and structure (tensor, tuple, dict), with and without scratchpad."""
     count = draw(st.integers(min_batch, max_batch))
     segment = draw(st.booleans())

@@ -10,10 +10,10 @@ import optree
 import torch
 from torch import Tensor
 
-from .recorders import Path, Trajectory
-from .solution import Solution, Status
-from .solver import EnergySolver
-from .tasks.base import Task
+from ..recorders import Path, Trajectory
+from ..solution import Solution, Status
+from ..solver import EnergySolver
+from ..tasks.base import Task
 
 _CHUNK = 250
 """Problems solved together: trajectories keep every iterate, and the answers do not depend on the batch."""

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import torch
 
+from ..halting import EnergyChange
+from ..initializers import Uniform
+from ..optimizers import SGD
+from ..solver import EnergySolver
+from ..tasks import Task
+from ..training import ReplayBuffer, Trainer
 from .catalog import Entry
 from .evaluation import stream
-from .halting import EnergyChange
-from .initializers import Uniform
-from .optimizers import SGD
-from .solver import EnergySolver
-from .tasks import Task
-from .training import ReplayBuffer, Trainer
 
 
 @dataclass(frozen=True)

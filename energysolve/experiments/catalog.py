@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .energies.mlp import MLPEnergy
-from .energy import Energy
-from .tasks import Addition, Task
+from ..energies.mlp import MLPEnergy
+from ..energy import Energy
+from ..tasks import Addition, Task
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,39 @@
+# On a machine with Python, pip and make: `make demo` and `make test` set up everything they need.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Threads inside torch and processes of pytest would fight for the same cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.PHONY: demo test lint bench format setup clean
+
+demo: $(STAMP)  ## Solve fresh addition problems with the shipped energy
+	$(BIN)/energysolve solve addition
+
+test: $(STAMP)  ## Run the tests
+	$(PYTEST) -n auto --maxprocesses 8 --ignore tests/benchmarks
+
+lint: $(STAMP)  ## Style, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## Speed and memory, as ratios within one run; writes docs/results/overhead.json
+	$(BIN)/python -m pytest -o addopts= tests/benchmarks
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .benchmarks out

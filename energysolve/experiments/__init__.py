@@ -1,0 +1,1 @@
+"""What the command line runs: tasks and their shipped energies, training recipes, evaluation, reports and figures."""
