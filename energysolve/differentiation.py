@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from .optimizers.base import InnerOptimizer
 from .problem import Problem, detach, stand_in, without_gradient
 from .recorders import Nothing
 from .solution import Status
+from .trees import tree_leaves, tree_map, tree_unflatten
 
 
 class DifferentiationWarning(RuntimeWarning):
@@ -151,17 +151,17 @@ class Implicit(Differentiation):
         if not bool(valid.any()):
             return _with_answer(found, without_gradient(problem, found.at.free))
         context, (point,) = stand_in(problem, context, valid, (found.at.free,))
-        point = optree.tree_map(lambda leaf: leaf.detach().requires_grad_(), point)
+        point = tree_map(lambda leaf: leaf.detach().requires_grad_(), point)
         gradient = problem.descent(context).objective(point, track=True).gradient
         attached = _ImplicitFunction.apply(
             self.linear_solver,
             problem.layout,
             valid,
-            optree.tree_leaves(point),
-            *optree.tree_leaves(found.at.free),
-            *optree.tree_leaves(gradient),
+            tree_leaves(point),
+            *tree_leaves(found.at.free),
+            *tree_leaves(gradient),
         )
-        return _with_answer(found, optree.tree_unflatten(optree.tree_structure(found.at.free), attached))
+        return _with_answer(found, tree_unflatten(found.at.free, list(attached)))
 
 
 def replay(descent: Descent, begin: TailState, length: int, counts: Tensor | None = None) -> tuple[Any, Tensor]:
@@ -179,7 +179,7 @@ def replay(descent: Descent, begin: TailState, length: int, counts: Tensor | Non
     """
     free, state = begin
     layout = descent.layout
-    finite = torch.ones(layout.batch, dtype=torch.bool, device=optree.tree_leaves(free)[0].device)
+    finite = torch.ones(layout.batch, dtype=torch.bool, device=tree_leaves(free)[0].device)
     evaluate = partial(descent.objective, track=True)
     for step in range(length):
         at = evaluate(free)
@@ -201,7 +201,7 @@ def _attach_replay(problem: Problem, context: Any, found: Outcome, begin: TailSt
     context, begin = stand_in(problem, context, valid, begin)
     ended, _ = replay(problem.descent(context), TailState(*begin), int(counts.max()), counts)
     ended = problem.layout.where(valid, ended, found.at.free)
-    return _with_answer(found, optree.tree_map(_Attach.apply, found.at.free, ended))
+    return _with_answer(found, tree_map(_Attach.apply, found.at.free, ended))
 
 
 def _with_answer(found: Outcome, free: Any) -> Outcome:
@@ -213,7 +213,7 @@ def _held(optimizer: InnerOptimizer, at: Evaluation, layout: Layout) -> Tensor:
     residual = optimizer.residual(at)
     if residual is at.gradient:
         return torch.zeros_like(at.energy, dtype=torch.bool)
-    balance = optree.tree_map(torch.sub, at.gradient, residual)
+    balance = tree_map(torch.sub, at.gradient, residual)
     rounding = 100 * torch.finfo(at.energy.dtype).eps * (1 + layout.norm(at.free))
     return layout.norm(balance) > rounding
 

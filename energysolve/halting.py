@@ -8,18 +8,17 @@ import math
 from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-import optree
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from .layout import Layout
+from .trees import tree_leaves
 
 
-@dataclass(frozen=True, eq=False)
-class StepInfo:
+class StepInfo(NamedTuple):
     """What a halting criterion sees at one iterate; every quantity has one value a sample.
 
     Attributes:
@@ -296,4 +295,4 @@ def check_nonnegative(owner: str, **values: float) -> None:
 
 
 def _difference(new: Any, old: Any) -> list[Tensor]:
-    return [a - b for a, b in zip(optree.tree_leaves(new), optree.tree_leaves(old), strict=True)]
+    return [a - b for a, b in zip(tree_leaves(new), tree_leaves(old), strict=True)]

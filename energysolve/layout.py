@@ -12,10 +12,11 @@ from functools import singledispatch
 from importlib import import_module
 from typing import Any, TypeVar
 
-import optree
 import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
+
+from .trees import tree_leaves, tree_map
 
 Tree = TypeVar("Tree")
 
@@ -49,8 +50,8 @@ class Layout(ABC):
         """The layout of the samples with these indices, in this order, and the rows of a leaf that they own."""
 
     @abstractmethod
-    def finite(self, leaf: Shaped[Tensor, "rows *features"]) -> Bool[Tensor, " batch"]:
-        """Whether every entry of the sample is finite."""
+    def probe(self, leaf: Shaped[Tensor, "rows *features"]) -> Shaped[Tensor, " batch"]:
+        """A number for each sample, of 0 or more, that is finite exactly if all of its entries are."""
 
     def stand_in(self, valid: Bool[Tensor, " batch"]) -> Int[Tensor, " rows"] | None:
         """Rows that put a copy of a valid sample in the place of each other one; None where sizes may differ."""
@@ -58,24 +59,24 @@ class Layout(ABC):
 
     def norm(self, tree: Any) -> Shaped[Tensor, " batch"]:
         """Euclidean norm of each sample, over all the leaves together."""
-        total = sum(self.sum(leaf.square()) for leaf in optree.tree_leaves(tree))
+        total = sum(self.sum(leaf.square()) for leaf in tree_leaves(tree))
         assert isinstance(total, Tensor)
         return total.sqrt()
 
     def dot(self, a: Any, b: Any) -> Shaped[Tensor, " batch"]:
         """Inner product of each sample of two equal structures."""
-        pairs = zip(optree.tree_leaves(a), optree.tree_leaves(b), strict=True)
+        pairs = zip(tree_leaves(a), tree_leaves(b), strict=True)
         total = sum(self.sum(left * right) for left, right in pairs)
         assert isinstance(total, Tensor)
         return total
 
     def where(self, mask: Bool[Tensor, " batch"], new: Tree, old: Tree) -> Tree:
         """``new`` for the samples in ``mask`` and ``old`` for the others, leaf by leaf."""
-        return optree.tree_map(lambda a, b: torch.where(self.expand(mask, a), a, b), new, old)  # pyright: ignore
+        return tree_map(lambda a, b: torch.where(self.expand(mask, a), a, b), new, old)  # pyright: ignore
 
     def scale(self, value: Shaped[Tensor, " batch"], tree: Tree) -> Tree:
         """``tree`` with each sample multiplied by its value."""
-        return optree.tree_map(lambda leaf: self.expand(value, leaf) * leaf, tree)  # pyright: ignore
+        return tree_map(lambda leaf: self.expand(value, leaf) * leaf, tree)  # pyright: ignore
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ class Dense(Layout):
         return as_matrix(leaf).sum(1)
 
     def norm(self, tree):
-        leaves = optree.tree_leaves(tree)
+        leaves = tree_leaves(tree)
         if len(leaves) == 1:
             return torch.linalg.vector_norm(as_matrix(leaves[0]), dim=1)
         return super().norm(tree)
@@ -115,10 +116,10 @@ class Dense(Layout):
         own = torch.arange(self.batch, device=valid.device)
         return torch.where(valid, own, valid.int().argmax())
 
-    def finite(self, leaf):
+    def probe(self, leaf):
         if leaf.numel() == 0:
-            return leaf.new_ones(self.batch, dtype=torch.bool)
-        return torch.linalg.vector_norm(as_matrix(leaf), ord=torch.inf, dim=1) < torch.inf
+            return leaf.new_zeros(self.batch)
+        return torch.linalg.vector_norm(as_matrix(leaf), ord=torch.inf, dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,9 +166,8 @@ class Segment(Layout):
         rows = (position[self.index] >= 0).nonzero().squeeze(1)
         return Segment(position[self.index[rows]], len(samples)), rows
 
-    def finite(self, leaf):
-        bad = (~leaf.isfinite()).flatten(1).any(1) if leaf.ndim > 1 else ~leaf.isfinite()
-        return self.sum(bad.to(torch.int64)) == 0
+    def probe(self, leaf):
+        return self.sum(leaf - leaf)  # zero, or NaN
 
 
 @singledispatch
@@ -216,7 +216,7 @@ def first_tensor(tree: Any) -> Tensor | None:
 
 def check_free(name: str, tree: Any, x: Any, layout: Layout) -> None:
     """Raise a ValueError unless ``tree`` can hold answers (``y``) or scratchpads (``z``) to the problems ``x``."""
-    leaves = optree.tree_leaves(tree)
+    leaves = tree_leaves(tree)
     if not leaves:
         raise ValueError(f"{name} holds no tensor; expected a tensor or a tree of tensors with {layout.rows} rows.")
     x_tensor = first_tensor(x)

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import optree
 import torch
 from torch import Tensor
 
 from .halting import check_nonnegative
 from .layout import Layout
+from .trees import tree_leaves, tree_map
 
 
 class LinearSolution(NamedTuple):
@@ -55,9 +55,9 @@ class CG(LinearSolver):
             raise ValueError(f"CG needs max_steps of 1 or more, got {self.max_steps!r}.")
 
     def solve(self, operator, right, layout):
-        leaf = optree.tree_leaves(right)[0]
+        leaf = tree_leaves(right)[0]
         rtol = torch.finfo(leaf.dtype).eps ** 0.75 if self.rtol is None else self.rtol
-        value = optree.tree_map(torch.zeros_like, right)
+        value = tree_map(torch.zeros_like, right)
         residual = direction = right
         square = layout.dot(right, right)
         target = square * rtol**2
@@ -83,14 +83,14 @@ class CG(LinearSolver):
 
 
 def _default_steps(right: Any, layout: Layout) -> int:
-    entries = sum(layout.sum(torch.ones_like(leaf)) for leaf in optree.tree_leaves(right))
+    entries = sum(layout.sum(torch.ones_like(leaf)) for leaf in tree_leaves(right))
     assert isinstance(entries, Tensor)
     return max(20, 4 * int(entries.max()))
 
 
 def _add(a: Any, b: Any) -> Any:
-    return optree.tree_map(torch.add, a, b)
+    return tree_map(torch.add, a, b)
 
 
 def _zeros(tree: Any) -> Any:
-    return optree.tree_map(torch.zeros_like, tree)
+    return tree_map(torch.zeros_like, tree)

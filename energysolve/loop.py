@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import optree
 import torch
 from torch import Tensor
 
@@ -20,6 +19,7 @@ from .objective import Evaluation, Objective
 from .optimizers.base import InnerOptimizer
 from .recorders import Recorder
 from .solution import Status
+from .trees import tree_map
 
 __all__ = ["Carry", "Descent", "Outcome", "Recording", "StepInfo", "Tail", "TailState", "outcome", "run", "where_state"]
 
@@ -48,6 +48,17 @@ class Carry(NamedTuple):
     steps: Tensor
 
 
+class Look(NamedTuple):
+    """The candidates for the next iterate, and what the criterion says of them."""
+
+    step: Tensor
+    at: Evaluation
+    optimizer_state: Any
+    halting_state: Any
+    finite: Tensor
+    fires: Tensor
+
+
 class Outcome(NamedTuple):
     """The end of a descent, see `Solution`; ``at`` is the answer with its energy and gradient."""
 
@@ -73,7 +84,7 @@ class Descent:
         """Iterate 0."""
         at = self.objective.checked(free)
         finite = self.objective.finite(at)
-        at = at._replace(gradient=self.layout.where(finite, at.gradient, optree.tree_map(torch.zeros_like, free)))
+        at = at._replace(gradient=self.layout.where(finite, at.gradient, tree_map(torch.zeros_like, free)))
         step = torch.zeros((), dtype=torch.int64, device=at.energy.device)
         info = StepInfo(
             step=step,
@@ -102,11 +113,10 @@ class Descent:
         """The candidate for the next iterate of every sample, and the optimizer's state there."""
         return self.optimizer.step(carry.at, carry.optimizer_state, self.objective)
 
-    def advance(self, carry: Carry) -> Carry:
-        """From one iterate to the next."""
+    def look(self, carry: Carry) -> Look:
+        """Evaluate a candidate for the next iterate of every sample, and ask the criterion about it."""
         candidate, optimizer_state = self.propose(carry)
         at = self.objective(candidate)
-        accepted = carry.active & self.objective.finite(at)
         step = carry.step + 1
         info = StepInfo(
             step=step,
@@ -119,21 +129,30 @@ class Descent:
             layout=self.layout,
         )
         fires, halting_state = self.halting.update(info, carry.halting_state)
-        stops = accepted & fires
+        return Look(step, at, optimizer_state, halting_state, self.objective.finite(at), fires)
+
+    def settle(self, carry: Carry, look: Look) -> Carry:
+        """Accept the candidates of the samples that are active, and finite there."""
+        accepted = carry.active & look.finite
+        stops = accepted & look.fires
         return Carry(
-            step=step,
+            step=look.step,
             at=Evaluation(
-                free=self.layout.where(accepted, candidate, carry.at.free),
-                energy=torch.where(accepted, at.energy, carry.at.energy),
-                gradient=self.layout.where(accepted, at.gradient, carry.at.gradient),
+                free=self.layout.where(accepted, look.at.free, carry.at.free),
+                energy=torch.where(accepted, look.at.energy, carry.at.energy),
+                gradient=self.layout.where(accepted, look.at.gradient, carry.at.gradient),
             ),
             initial_energy=carry.initial_energy,
-            optimizer_state=optimizer_state,
-            halting_state=halting_state,
+            optimizer_state=look.optimizer_state,
+            halting_state=look.halting_state,
             active=accepted ^ stops,
             fired=carry.fired | stops,
             steps=carry.steps + accepted,
         )
+
+    def advance(self, carry: Carry) -> Carry:
+        """From one iterate to the next."""
+        return self.settle(carry, self.look(carry))
 
 
 Observer = Callable[[int, Carry], None]
@@ -158,6 +177,8 @@ def run(
         advance: `Descent.advance`, or a compiled version of it.
         observers: called with each new iterate and its index.
     """
+    if sync_every == 1 and advance is Descent.advance:
+        carry, steps = _run_together(descent, carry, steps, observers)
     for step in steps:
         if (step - steps.start) % sync_every == 0 and not carry.active.any():
             break
@@ -165,6 +186,32 @@ def run(
         for observe in observers:
             observe(step + 1, carry)
     return carry
+
+
+def _run_together(descent: Descent, carry: Carry, steps: range, observers: tuple[Observer, ...]) -> tuple[Carry, range]:
+    """Advance for as long as every sample moves on, which needs no masks; and the steps that are left after that.
+
+    Only where the host may ask at every step.
+    """
+    if not carry.active.all():
+        return carry, steps
+    for step in steps:
+        look = descent.look(carry)
+        if (look.finite > look.fires).all():
+            carry = carry._replace(
+                step=look.step, at=look.at, optimizer_state=look.optimizer_state, halting_state=look.halting_state
+            )
+        else:
+            carry = descent.settle(carry._replace(steps=carry.steps + carry.step), look)
+            steps = range(step + 1, steps.stop)
+            break
+        for observe in observers:
+            observe(step + 1, carry)
+    else:
+        return carry._replace(steps=carry.steps + carry.step), range(0)
+    for observe in observers:
+        observe(step + 1, carry)
+    return carry, steps
 
 
 def outcome(carry: Carry, record: Any = None) -> Outcome:
@@ -241,7 +288,7 @@ def where_state(layout: Layout, mask: Tensor, new: Any, old: Any) -> Any:
         like = b if b.ndim > a.ndim else a
         return torch.where(layout.expand(mask, like if like.ndim else like.view(1, 1)), a, b)
 
-    return optree.tree_map(select, new, old)
+    return tree_map(select, new, old)
 
 
 def _check_fires(halting: Halting, fires: Any, energy: Tensor) -> None:

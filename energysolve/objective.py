@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .layout import Layout
+from .trees import tree_leaves, tree_map, tree_unflatten
 
 
 class Evaluation(NamedTuple):
@@ -54,24 +55,24 @@ class Objective:
         at = self._evaluate(free, track=False, materialize_grads=False)
         if all(leaf is None for leaf in optree.tree_leaves(at.gradient, none_is_leaf=True)):
             raise ValueError(_NO_GRADIENT)
-        zeros = optree.tree_map(torch.zeros_like, free)
+        zeros = tree_map(torch.zeros_like, free)
         gradient = optree.tree_map(lambda g, zero: zero if g is None else g, at.gradient, zeros, none_is_leaf=True)
         return at._replace(gradient=gradient)
 
     def finite(self, at: Evaluation) -> Bool[Tensor, " batch"]:
         """The samples whose energy and gradient are finite."""
-        good = (at.energy - at.energy) == 0
-        for leaf in optree.tree_leaves(at.gradient):
-            good = good & self.layout.finite(leaf)
-        return good
+        probe = at.energy
+        for leaf in tree_leaves(at.gradient):
+            probe = self.layout.probe(leaf).add(probe, alpha=0)  # zero times infinity is NaN
+        return probe < torch.inf
 
     def _evaluate(self, free, track, materialize_grads) -> Evaluation:
         if torch.compiler.is_compiling():
             return self._evaluate_functional(free)
-        leaves, structure = optree.tree_flatten(free)
+        leaves = tree_leaves(free)
         with torch.enable_grad():
             leaves = [leaf if track and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in leaves]
-            energy = self.function(self.context, *optree.tree_unflatten(structure, leaves))
+            energy = self.function(self.context, *tree_unflatten(free, leaves))
             self._check(energy)
             gradient = torch.autograd.grad(
                 energy,
@@ -82,7 +83,7 @@ class Objective:
                 materialize_grads=materialize_grads,
             )
         energy = energy if track else energy.detach()
-        return Evaluation(free, full_precision(energy), optree.tree_unflatten(structure, gradient))
+        return Evaluation(free, full_precision(energy), tree_unflatten(free, gradient))
 
     def _evaluate_functional(self, free) -> Evaluation:
         """For compiled code, in which `torch.autograd.grad` cannot be differentiated again."""

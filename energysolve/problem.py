@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
 
@@ -14,6 +13,7 @@ from .loop import Carry, Descent, Observer, Outcome, Recording, Tail, outcome, r
 from .objective import Objective
 from .optimizers.base import InnerOptimizer
 from .recorders import Recorder
+from .trees import tree_leaves, tree_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Problem:
 
 def detach(tree: Any) -> Any:
     """The tree with every tensor in it detached."""
-    return optree.tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
+    return tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def stand_in(problem: Problem, context: Any, valid: Tensor, tree: Any) -> tuple[Any, Any]:
@@ -69,14 +69,14 @@ def stand_in(problem: Problem, context: Any, valid: Tensor, tree: Any) -> tuple[
         return context, tree
     rows = problem.layout.stand_in(valid)
     if rows is None:
-        return context, optree.tree_map(_finite_entries, tree)
+        return context, tree_map(_finite_entries, tree)
     batch = len(valid)
 
     def take(leaf: Any) -> Any:
         fits = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch
         return leaf.index_select(0, rows) if fits else leaf
 
-    return problem.encode(optree.tree_map(take, problem.x)), optree.tree_map(take, tree)
+    return problem.encode(tree_map(take, problem.x)), tree_map(take, tree)
 
 
 def _finite_entries(leaf: Any) -> Any:
@@ -85,10 +85,10 @@ def _finite_entries(leaf: Any) -> Any:
 
 def without_gradient(problem: Problem, free: Any) -> Any:
     """The answers as functions of the problem and the parameters with derivative zero, so that backward still runs."""
-    leaves = [*optree.tree_leaves(problem.x), *problem.parameters]
+    leaves = [*tree_leaves(problem.x), *problem.parameters]
     inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
     inputs.append(torch.zeros(1, requires_grad=True))
-    return optree.tree_map(lambda leaf: _ZeroGradient.apply(leaf, *inputs), free)
+    return tree_map(lambda leaf: _ZeroGradient.apply(leaf, *inputs), free)
 
 
 class _ZeroGradient(torch.autograd.Function):

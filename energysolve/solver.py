@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +19,7 @@ from .optimizers.base import InnerOptimizer
 from .problem import Problem
 from .recorders import Nothing, Recorder
 from .solution import Solution
+from .trees import tree_leaves, tree_map
 
 _FIELDS = (
     "energy",
@@ -128,7 +128,7 @@ class EnergySolver(nn.Module):
         if torch.is_inference_mode_enabled():
             # Inference tensors cannot take part in autograd, which descent needs: copy the inputs out.
             with torch.inference_mode(False), torch.no_grad():
-                x, y, z = (optree.tree_map(_cloned, tree) for tree in (x, y, z))
+                x, y, z = (tree_map(_cloned, tree) for tree in (x, y, z))
                 return self._minimize(x, y, z, steps, generator)
         return self._minimize(x, y, z, steps, generator)
 
@@ -198,7 +198,7 @@ class EnergySolver(nn.Module):
             halting=self.halting,
             recorder=self.recorder,
             max_steps=max_steps,
-            sync_every=self.sync_every or (1 if optree.tree_leaves(free)[0].device.type == "cpu" else 10),
+            sync_every=self.sync_every or (1 if tree_leaves(free)[0].device.type == "cpu" else 10),
             advance=advance_compiled if self.compile else Descent.advance,
             parameters=tuple(self.parameters()) if torch.is_grad_enabled() else (),
         )
@@ -251,7 +251,7 @@ def _whole(name: str, value: int, least: int) -> int:
 
 
 def _empty(free: Any) -> Solution:
-    free = optree.tree_map(torch.detach, free)
-    leaf = optree.tree_leaves(free)[0]
+    free = tree_map(torch.detach, free)
+    leaf = tree_leaves(free)[0]
     count = torch.zeros(0, dtype=torch.int64, device=leaf.device)
     return Solution(free[0], free[1] if len(free) == 2 else None, leaf.new_zeros(0), count, count)

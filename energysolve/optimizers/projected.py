@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import optree
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..objective import Evaluation
+from ..trees import tree_map
 from .base import InnerOptimizer
 
 
@@ -46,8 +46,8 @@ class Projected(InnerOptimizer):
 
     def residual(self, at: Evaluation):
         y, gradient = at.free[0], at.gradient[0]
-        target = self.projection(optree.tree_map(torch.sub, y, gradient))
-        return (optree.tree_map(torch.sub, y, target), *at.gradient[1:])
+        target = self.projection(tree_map(torch.sub, y, gradient))
+        return (tree_map(torch.sub, y, target), *at.gradient[1:])
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Box:
             raise ValueError(f"Box needs low <= high, got low={self.low!r} and high={self.high!r}.")
 
     def __call__(self, y: Any) -> Any:
-        return optree.tree_map(lambda leaf: leaf.clamp(self.low, self.high), y)
+        return tree_map(lambda leaf: leaf.clamp(self.low, self.high), y)
 
 
 @dataclass(frozen=True)

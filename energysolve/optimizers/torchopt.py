@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import optree
 import torch
 import torchopt
 from torch import Tensor
@@ -13,6 +12,7 @@ from torchopt.base import GradientTransformation
 
 from ..halting import check_nonnegative
 from ..layout import as_matrix
+from ..trees import tree_leaves, tree_map, tree_unflatten
 from .base import InnerOptimizer
 
 
@@ -34,15 +34,15 @@ class _Adapter(InnerOptimizer):
         inner = transformation.init(params)
         if params[0].dtype == torch.float64:
             # torchopt takes powers of its integer counts, for Adam's bias correction, in torch's default precision.
-            inner = optree.tree_map(_count_in_double, inner)
+            inner = tree_map(_count_in_double, inner)
         return TorchOptState(transformation, inner)
 
     def step(self, at, state, evaluate):
         params, gradients = _matrices(at.free), _matrices(at.gradient)
         updates, inner = state.transformation.update(gradients, state.inner, params=params, inplace=False)
-        leaves, structure = optree.tree_flatten(at.free)
+        leaves = tree_leaves(at.free)
         moved = [leaf + update.view_as(leaf) for leaf, update in zip(leaves, updates, strict=True)]
-        return optree.tree_unflatten(structure, moved), TorchOptState(state.transformation, inner)
+        return tree_unflatten(at.free, moved), TorchOptState(state.transformation, inner)
 
 
 @dataclass(frozen=True)
@@ -157,4 +157,4 @@ def check_step_size(owner: str, lr: float) -> None:
 
 
 def _matrices(tree: Any) -> tuple[Tensor, ...]:
-    return tuple(as_matrix(leaf) for leaf in optree.tree_leaves(tree))
+    return tuple(as_matrix(leaf) for leaf in tree_leaves(tree))

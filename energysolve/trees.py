@@ -1,0 +1,28 @@
+"""Trees of tensors: optree's functions, with a short cut for the structure that most solves have, ``(y,)``."""
+
+from collections.abc import Callable
+from typing import Any
+
+import optree
+from torch import Tensor
+
+
+def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
+    """Apply ``function`` leaf by leaf to trees of the same structure."""
+    if _single(tree):
+        return (function(tree[0], *(other[0] for other in rest)),)
+    return optree.tree_map(function, tree, *rest)
+
+
+def tree_leaves(tree: Any) -> list[Any]:
+    """The leaves of a tree."""
+    return [tree[0]] if _single(tree) else optree.tree_leaves(tree)
+
+
+def tree_unflatten(like: Any, leaves: list[Any]) -> Any:
+    """A tree with the structure of ``like`` and these leaves."""
+    return (leaves[0],) if _single(like) else optree.tree_unflatten(optree.tree_structure(like), leaves)
+
+
+def _single(tree: Any) -> bool:
+    return type(tree) is tuple and len(tree) == 1 and isinstance(tree[0], Tensor)

@@ -1,0 +1,129 @@
+"""The cost of the solver against hand-written loops, as ratios within one run.
+
+Each pair runs in turn, A B A B ..., and the ratio is the median over pairs: drift of a shared machine cancels out.
+The figures go to ``docs/results/overhead.json``.
+"""
+
+import json
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from energysolve import SGD, BestSoFar, EnergyChange, EnergySolver, MLPEnergy, Never, Uniform
+from energysolve.experiments.environment import environment
+
+RESULTS = Path(__file__).parents[2] / "docs" / "results" / "overhead.json"
+BATCH, STEPS, STEP_SIZE = 128, 50, 10.0
+# Fires nowhere, yet does all its work at every iterate.
+BUSY = EnergyChange(rtol=1e-30).patience(2)
+
+
+def paired(ours, reference, rounds: int, calls: int = 1) -> dict[str, float]:
+    """Median seconds a call of both, and the median and quartiles of their ratio over alternating rounds."""
+    times = []
+    for _ in range(rounds + 1):
+        row = []
+        for function in (ours, reference):
+            begin = time.perf_counter()
+            for _ in range(calls):
+                function()
+            row.append((time.perf_counter() - begin) / calls)
+        times.append(row)
+    del times[0]  # warm-up
+    ratios = [a / b for a, b in times]
+    low, ratio, high = statistics.quantiles(ratios, n=4)
+    return {
+        "ours_s": statistics.median(a for a, _ in times),
+        "reference_s": statistics.median(b for _, b in times),
+        "ratio": ratio,
+        "ratio_quartiles": [low, high],
+        "rounds": rounds,
+    }
+
+
+def report(name: str, figures: dict, bound: float) -> None:
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"kind": "overhead", "ratios": {}}
+    known["environment"] = environment() | {"torch_threads": torch.get_num_threads()}
+    known["command"] = "make bench"
+    known["ratios"][name] = figures | {"bound": bound}
+    RESULTS.write_text(json.dumps(known, indent=2) + "\n")
+    assert figures["ratio"] <= bound, figures
+
+
+@pytest.fixture(scope="module")
+def paper():
+    """The paper's energy for addition (Table 10) with problems and initial answers."""
+    torch.manual_seed(0)
+    return MLPEnergy(800, 400), torch.rand(BATCH, 800) * 2 - 1, torch.rand(BATCH, 400) * 2 - 1
+
+
+def solver(energy, step_size=STEP_SIZE) -> EnergySolver:
+    return EnergySolver(energy, SGD(step_size), halting=BUSY, recorder=BestSoFar(), max_steps=STEPS)
+
+
+def descend(energy, y):
+    """Gradient descent as anyone would write it, and nothing else."""
+    for _ in range(STEPS):
+        y = y.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(energy(y).sum(), y)
+        y = y - STEP_SIZE * gradient
+    return y.detach()
+
+
+def test_halting_and_best_so_far_cost_little(paper):
+    energy, x, y = paper
+    solve = solver(energy)
+
+    def by_hand():
+        with torch.no_grad():
+            context = energy.encode(x)
+        return descend(lambda y: energy.evaluate(context, y), y)
+
+    torch.testing.assert_close(solve.replace(halting=Never()).minimize(x, y).y, by_hand())
+    assert (solve.minimize(x, y).steps == STEPS).all()
+    report("paper's MLP against the same arithmetic by hand", paired(lambda: solve.minimize(x, y), by_hand, 15), 1.10)
+
+
+def test_encoding_the_problem_once_pays(paper):
+    energy, x, y = paper
+    solve = solver(energy)
+    weight = torch.cat([energy.from_x.weight, energy.from_y.weight], dim=1).detach().requires_grad_()
+
+    def concatenated(y):
+        h = F.silu(F.linear(torch.cat([x, y], dim=-1), weight, energy.from_x.bias))
+        for layer in energy.hidden:
+            h = F.silu(layer(h))
+        return energy.head(h).squeeze(-1)
+
+    torch.testing.assert_close(concatenated(y), energy(x, y))
+    figures = paired(lambda: solve.minimize(x, y), lambda: descend(concatenated, y), 15)
+    report("paper's MLP against the concatenated network at every step", figures, 0.80)
+
+
+def test_a_tiny_problem():
+    x, y = torch.randn(1, 2), torch.randn(1, 2)
+
+    def energy(x, y):
+        return ((y - x) ** 2).sum(-1)
+
+    def by_hand():
+        point = y
+        for _ in range(STEPS):
+            point = point.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(energy(x, point).sum(), point)
+            point = point - 0.01 * gradient
+        return point.detach()
+
+    plain = EnergySolver(energy, SGD(0.01), halting=BUSY, max_steps=STEPS, init=Uniform((2,)))
+    torch.testing.assert_close(plain.minimize(x, y).y, by_hand())
+    report("2-dimensional quadratic, batch 1, with halting", paired(lambda: plain.minimize(x, y), by_hand, 15, 10), 2.0)
+
+
+def test_solving_with_pytest_benchmark(benchmark, paper):
+    energy, x, y = paper
+    benchmark.pedantic(lambda: solver(energy).minimize(x, y), rounds=5, warmup_rounds=1)
