@@ -161,7 +161,7 @@ class Implicit(Differentiation):
             *tree_leaves(found.at.free),
             *tree_leaves(gradient),
         )
-        return _with_answer(found, tree_unflatten(found.at.free, list(attached)))
+        return _with_answer(found, tree_unflatten(found.at.free, attached))
 
 
 def replay(descent: Descent, begin: TailState, length: int, counts: Tensor | None = None) -> tuple[Any, Tensor]:

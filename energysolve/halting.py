@@ -113,11 +113,11 @@ class EnergyChange(Halting):
             raise ValueError("EnergyChange needs a positive tolerance: give atol, rtol or both.")
 
     def fires(self, info):
-        change = (info.energy - info.previous_energy).abs()
+        change = (info.energy - info.previous_energy).abs_()
         if self.rtol == 0:
             return change <= self.atol
-        allowed = (info.initial_energy - info.energy).abs() * self.rtol
-        return change <= (allowed + self.atol if self.atol else allowed)
+        allowed = (info.initial_energy - info.energy).abs_().mul_(self.rtol)
+        return change <= (allowed.add_(self.atol) if self.atol else allowed)
 
     def earliest(self):
         return 1
@@ -255,12 +255,16 @@ class Patience(Halting):
             raise ValueError(f"patience needs a whole number of iterates, 1 or more, got {self.n!r}.")
 
     def init(self, energy):
-        return self.criterion.init(energy), torch.zeros_like(energy, dtype=torch.int64)
+        never = torch.zeros_like(energy, dtype=torch.bool)
+        return self.criterion.init(energy), (never,) * (self.n - 1)
 
     def update(self, info, state):
+        """The state holds where the criterion has fired at the last 1, 2, ..., n - 1 iterates in a row."""
         fires, inner = self.criterion.update(info, state[0])
-        streak = (state[1] + 1) * fires
-        return streak >= self.n, (inner, streak)
+        streaks = [fires]
+        for before in state[1]:
+            streaks.append(fires & before)
+        return streaks[-1], (inner, tuple(streaks[:-1]))
 
     def earliest(self):
         return self.criterion.earliest() + self.n - 1

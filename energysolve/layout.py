@@ -49,13 +49,13 @@ class Layout(ABC):
     def select(self, samples: Int[Tensor, " selected"]) -> tuple["Layout", Int[Tensor, " selected_rows"]]:
         """The layout of the samples with these indices, in this order, and the rows of a leaf that they own."""
 
-    @abstractmethod
-    def probe(self, leaf: Shaped[Tensor, "rows *features"]) -> Shaped[Tensor, " batch"]:
-        """A number for each sample, of 0 or more, that is finite exactly if all of its entries are."""
-
     def stand_in(self, valid: Bool[Tensor, " batch"]) -> Int[Tensor, " rows"] | None:
         """Rows that put a copy of a valid sample in the place of each other one; None where sizes may differ."""
         return None
+
+    def probe(self, leaf: Shaped[Tensor, "rows *features"]) -> Shaped[Tensor, " batch"]:
+        """Zero for each sample whose entries are all finite, NaN for the others."""
+        return self.sum(leaf - leaf)
 
     def norm(self, tree: Any) -> Shaped[Tensor, " batch"]:
         """Euclidean norm of each sample, over all the leaves together."""
@@ -116,11 +116,6 @@ class Dense(Layout):
         own = torch.arange(self.batch, device=valid.device)
         return torch.where(valid, own, valid.int().argmax())
 
-    def probe(self, leaf):
-        if leaf.numel() == 0:
-            return leaf.new_zeros(self.batch)
-        return torch.linalg.vector_norm(as_matrix(leaf), ord=torch.inf, dim=1)
-
 
 @dataclass(frozen=True, eq=False)
 class Segment(Layout):
@@ -165,9 +160,6 @@ class Segment(Layout):
         position[samples] = torch.arange(len(samples), device=self.index.device)
         rows = (position[self.index] >= 0).nonzero().squeeze(1)
         return Segment(position[self.index[rows]], len(samples)), rows
-
-    def probe(self, leaf):
-        return self.sum(leaf - leaf)  # zero, or NaN
 
 
 @singledispatch

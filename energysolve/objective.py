@@ -5,13 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import optree
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .layout import Layout
-from .trees import tree_leaves, tree_map, tree_unflatten
+from .trees import tree_leaves, tree_unflatten
 
 
 class Evaluation(NamedTuple):
@@ -48,42 +47,41 @@ class Objective:
         Raises:
             ValueError: if the energy is not a floating ``(batch,)`` tensor that autograd can follow back to ``free``.
         """
-        return self._evaluate(free, track, materialize_grads=True)
+        return self._evaluate(free, track)[0]
 
     def checked(self, free: Any) -> Evaluation:
         """As calling it, for the first evaluation of a solve: the energy must depend on the free variables."""
-        at = self._evaluate(free, track=False, materialize_grads=False)
-        if all(leaf is None for leaf in optree.tree_leaves(at.gradient, none_is_leaf=True)):
+        at, depends = self._evaluate(free, track=False)
+        if not depends:
             raise ValueError(_NO_GRADIENT)
-        zeros = tree_map(torch.zeros_like, free)
-        gradient = optree.tree_map(lambda g, zero: zero if g is None else g, at.gradient, zeros, none_is_leaf=True)
-        return at._replace(gradient=gradient)
+        return at
 
     def finite(self, at: Evaluation) -> Bool[Tensor, " batch"]:
         """The samples whose energy and gradient are finite."""
-        probe = at.energy
-        for leaf in tree_leaves(at.gradient):
-            probe = self.layout.probe(leaf).add(probe, alpha=0)  # zero times infinity is NaN
-        return probe < torch.inf
+        leaves = tree_leaves(at.gradient)
+        probe = self.layout.probe(leaves[0])
+        for leaf in leaves[1:]:
+            probe = probe + self.layout.probe(leaf)
+        return probe == at.energy - at.energy  # zero on both sides, where neither is NaN
 
-    def _evaluate(self, free, track, materialize_grads) -> Evaluation:
+    def _evaluate(self, free, track) -> tuple[Evaluation, bool]:
+        """The evaluation, and whether the energy depends on any of the free variables."""
         if torch.compiler.is_compiling():
-            return self._evaluate_functional(free)
-        leaves = tree_leaves(free)
+            return self._evaluate_functional(free), True
         with torch.enable_grad():
-            leaves = [leaf if track and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in leaves]
+            leaves = [
+                leaf if track and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in tree_leaves(free)
+            ]
             energy = self.function(self.context, *tree_unflatten(free, leaves))
             self._check(energy)
             gradient = torch.autograd.grad(
-                energy,
-                leaves,
-                torch.ones_like(energy),
-                create_graph=track,
-                allow_unused=True,
-                materialize_grads=materialize_grads,
+                energy, leaves, torch.ones_like(energy), create_graph=track, allow_unused=True
             )
+        used = [leaf is not None for leaf in gradient]
+        if not all(used):
+            gradient = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, gradient, strict=True)]
         energy = energy if track else energy.detach()
-        return Evaluation(free, full_precision(energy), tree_unflatten(free, gradient))
+        return Evaluation(free, full_precision(energy), tree_unflatten(free, gradient)), any(used)
 
     def _evaluate_functional(self, free) -> Evaluation:
         """For compiled code, in which `torch.autograd.grad` cannot be differentiated again."""
@@ -96,6 +94,13 @@ class Objective:
         return Evaluation(free, full_precision(energy), gradient)
 
     def _check(self, energy: Any) -> None:
+        if (
+            isinstance(energy, Tensor)
+            and energy.shape == (self.layout.batch,)
+            and energy.is_floating_point()
+            and energy.requires_grad
+        ):
+            return
         expected = f"expected a floating tensor of shape ({self.layout.batch},), one energy for each sample"
         if not isinstance(energy, Tensor):
             raise ValueError(f"The energy returned a {type(energy).__name__}; {expected}.")
@@ -106,8 +111,7 @@ class Objective:
             )
         if not energy.is_floating_point():
             raise ValueError(f"The energy returned dtype {energy.dtype}; {expected}.")
-        if not energy.requires_grad:
-            raise ValueError(_NO_GRADIENT)
+        raise ValueError(_NO_GRADIENT)
 
 
 _NO_GRADIENT = (

@@ -1,6 +1,6 @@
 """Trees of tensors: optree's functions, with a short cut for the structure that most solves have, ``(y,)``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optree
@@ -19,7 +19,7 @@ def tree_leaves(tree: Any) -> list[Any]:
     return [tree[0]] if _single(tree) else optree.tree_leaves(tree)
 
 
-def tree_unflatten(like: Any, leaves: list[Any]) -> Any:
+def tree_unflatten(like: Any, leaves: Sequence[Any]) -> Any:
     """A tree with the structure of ``like`` and these leaves."""
     return (leaves[0],) if _single(like) else optree.tree_unflatten(optree.tree_structure(like), leaves)
 

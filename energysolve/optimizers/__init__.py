@@ -2,7 +2,8 @@
 
 from .base import InnerOptimizer
 from .projected import Ball, Box, Projected, Simplex
-from .torchopt import SGD, Adam, Momentum, RMSProp, TorchOpt
+from .sgd import SGD
+from .torchopt import Adam, Momentum, RMSProp, TorchOpt
 
 __all__ = [
     "SGD",

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+from ..halting import check_nonnegative
 from ..objective import Evaluation
 
 
@@ -32,3 +33,8 @@ class InnerOptimizer(ABC):
     def residual(self, at: Evaluation) -> Any:
         """What vanishes at a minimum, seen by gradient criteria: the gradient, unless the optimizer is constrained."""
         return at.gradient
+
+
+def check_step_size(owner: str, lr: float) -> None:
+    """Raise a ValueError for a step size that is negative, infinite or NaN."""
+    check_nonnegative(owner, lr=lr)

@@ -10,10 +10,9 @@ import torchopt
 from torch import Tensor
 from torchopt.base import GradientTransformation
 
-from ..halting import check_nonnegative
 from ..layout import as_matrix
 from ..trees import tree_leaves, tree_map, tree_unflatten
-from .base import InnerOptimizer
+from .base import InnerOptimizer, check_step_size
 
 
 class TorchOptState(NamedTuple):
@@ -38,10 +37,13 @@ class _Adapter(InnerOptimizer):
         return TorchOptState(transformation, inner)
 
     def step(self, at, state, evaluate):
+        leaves = tree_leaves(at.free)
         params, gradients = _matrices(at.free), _matrices(at.gradient)
         updates, inner = state.transformation.update(gradients, state.inner, params=params, inplace=False)
-        leaves = tree_leaves(at.free)
-        moved = [leaf + update.view_as(leaf) for leaf, update in zip(leaves, updates, strict=True)]
+        moved = [
+            leaf + (update if leaf.ndim == 2 else update.view_as(leaf))
+            for leaf, update in zip(leaves, updates, strict=True)
+        ]
         return tree_unflatten(at.free, moved), TorchOptState(state.transformation, inner)
 
 
@@ -70,23 +72,6 @@ class TorchOpt(_Adapter):
         if not (hasattr(made, "init") and hasattr(made, "update")):
             raise TypeError(f"The factory of TorchOpt must return a torchopt transformation; it returned {made!r}.")
         return made
-
-
-@dataclass(frozen=True)
-class SGD(_Adapter):
-    """Gradient descent, Eq. 3 of the paper: ``y - lr * gradient``.
-
-    Args:
-        lr: the step size λ.
-    """
-
-    lr: float
-
-    def __post_init__(self):
-        check_step_size("SGD", self.lr)
-
-    def _transformation(self):
-        return torchopt.sgd(self.lr)
 
 
 @dataclass(frozen=True)
@@ -149,11 +134,6 @@ class RMSProp(_Adapter):
 
 def _count_in_double(leaf: Any) -> Any:
     return leaf.double() if isinstance(leaf, Tensor) and not leaf.is_floating_point() else leaf
-
-
-def check_step_size(owner: str, lr: float) -> None:
-    """Raise a ValueError for a step size that is negative, infinite or NaN."""
-    check_nonnegative(owner, lr=lr)
 
 
 def _matrices(tree: Any) -> tuple[Tensor, ...]:
