@@ -87,7 +87,7 @@ def solve(
 @app.command()
 def train(
     task: TaskName,
-    iterations: Annotated[int, typer.Option(min=1, help="Updates of the energy's parameters.")] = 5000,
+    iterations: Annotated[int, typer.Option(min=1, help="Updates of the energy's parameters.")] = 6000,
     seed: Annotated[int, typer.Option(help="Of the initial weights, the problems and everything else.")] = 0,
     output: Annotated[Path | None, typer.Option(help="Folder for the trained solver; default out/TASK.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a trained solver in that folder.")] = False,
@@ -99,9 +99,9 @@ def train(
     scratchpad: Annotated[int, typer.Option(min=0, help="Entries of a scratchpad z; 0 for none.")] = 0,
     size: Annotated[int | None, typer.Option(min=1, help="Of the problems; by default the paper's.")] = None,
     width: Annotated[int, typer.Option(min=1, help="Units of each hidden layer.")] = 512,
-    test_step_size: Annotated[float, typer.Option(help="Of the inner steps of the saved solver.")] = 10.0,
+    test_step_size: Annotated[float, typer.Option(help="Of the inner steps of the saved solver.")] = 20.0,
     test_max_steps: Annotated[int, typer.Option(min=0, help="Of the saved solver.")] = 300,
-    test_rtol: Annotated[float, typer.Option(help="Tolerance of the saved solver's EnergyChange.")] = 1e-5,
+    test_atol: Annotated[float, typer.Option(help="Tolerance of the saved solver, in units of the energy.")] = 1e-5,
     test_patience: Annotated[int, typer.Option(min=1, help="Iterates in a row within that tolerance.")] = 2,
 ):
     """Train an energy, evaluate it once on fresh problems, and save it with its test-time settings."""

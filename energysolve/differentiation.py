@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks import check_whole
 from .halting import Halting
 from .layout import Layout
 from .linear import CG, LinearSolver
@@ -80,8 +81,7 @@ class Truncated(Differentiation):
     k: int
 
     def __post_init__(self):
-        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise ValueError(f"Truncated needs a whole number of steps, 1 or more, got {self.k!r}.")
+        check_whole("Truncated", least=1, k=self.k)
 
     def solve(self, problem, free):
         context = problem.encode(problem.x)

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .checks import check_nonnegative, check_whole
 from .layout import Layout
 from .trees import tree_leaves
 
@@ -184,8 +185,7 @@ class After(Halting):
     n: int
 
     def __post_init__(self):
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 0:
-            raise ValueError(f"After needs a whole number of steps, 0 or more, got {self.n!r}.")
+        check_whole("After", least=0, n=self.n)
 
     def fires(self, info):
         return (info.step >= self.n).expand_as(info.energy)
@@ -251,8 +251,7 @@ class Patience(Halting):
     n: int
 
     def __post_init__(self):
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n < 1:
-            raise ValueError(f"patience needs a whole number of iterates, 1 or more, got {self.n!r}.")
+        check_whole("patience", least=1, n=self.n)
 
     def init(self, energy):
         never = torch.zeros_like(energy, dtype=torch.bool)
@@ -289,13 +288,6 @@ def halting(function: Callable[[StepInfo], Tensor]) -> FunctionHalting:
         ...     return (info.energy < 1.0) & (info.gradient_norm < 1e-3)
     """
     return FunctionHalting(function)
-
-
-def check_nonnegative(owner: str, **values: float) -> None:
-    """Raise a ValueError for an argument that is negative, infinite or NaN."""
-    for name, value in values.items():
-        if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
-            raise ValueError(f"{owner} needs a finite {name} of 0 or more, got {value!r}.")
 
 
 def _difference(new: Any, old: Any) -> list[Tensor]:

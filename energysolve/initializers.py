@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .layout import Layout, first_tensor
+from .layout import Layout, tensors
 
 Initializer = Callable[[Any, Layout, torch.Generator | None], Any]
 
@@ -95,12 +95,11 @@ def _shape(owner: str, shape: Sequence[int] | int) -> tuple[int, ...]:
 
 
 def _like(x: Any) -> dict[str, Any]:
-    """Device of the first tensor in x, and its dtype where that can hold an answer."""
-    tensor = first_tensor(x)
-    if tensor is None:
-        return {"device": getattr(x, "device", None), "dtype": torch.get_default_dtype()}
-    dtype = tensor.dtype if tensor.is_floating_point() else torch.get_default_dtype()
-    return {"device": tensor.device, "dtype": dtype}
+    """Device and dtype for answers to x: those of the first tensor in it, and of the first that is floating."""
+    found = list(tensors(x))
+    dtypes = [tensor.dtype for tensor in found if tensor.is_floating_point()]
+    device = found[0].device if found else None
+    return {"device": device, "dtype": dtypes[0] if dtypes else torch.get_default_dtype()}
 
 
 def _draw(sampler: Callable[..., Tensor], shape: Any, x: Any, layout: Layout, generator) -> Tensor:
@@ -108,4 +107,4 @@ def _draw(sampler: Callable[..., Tensor], shape: Any, x: Any, layout: Layout, ge
     # A generator lives on one device: draw there, then move.
     device = like["device"] if generator is None else generator.device
     drawn = sampler(layout.rows, *shape, generator=generator, device=device, dtype=like["dtype"])
-    return drawn.to(like["device"])
+    return drawn if like["device"] is None else drawn.to(like["device"])

@@ -4,9 +4,8 @@ Everything per-sample in the library (norms, masks, freezing, selection) goes th
 asks whether answers are vectors, matrices, images or the edges of a batch of graphs.
 """
 
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from importlib import import_module
@@ -180,30 +179,29 @@ def default_layout(x: Any) -> Layout:
 
 
 def layout_of(x: Any) -> Layout:
-    """``default_layout(x)``, after loading the adapter for the package that the type of ``x`` comes from."""
-    package = type(x).__module__.partition(".")[0]
-    if package in _ADAPTERS and package in sys.modules:
+    """``default_layout(x)``, after loading the adapters for the packages that the type of ``x`` comes from."""
+    for package in {base.__module__.partition(".")[0] for base in type(x).__mro__} & _ADAPTERS.keys():
         import_module(_ADAPTERS[package])
     return default_layout(x)
 
 
-def first_tensor(tree: Any) -> Tensor | None:
-    """The first tensor of a tree, dicts in insertion order; None where there is none."""
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """The tensors of a tree, dicts in insertion order."""
     if isinstance(tree, Tensor):
-        return tree
-    if isinstance(tree, Mapping):
-        children = list(tree.values())
+        yield tree
+    elif isinstance(tree, Mapping):
+        for child in tree.values():
+            yield from tensors(child)
     elif callable(getattr(tree, "to_dict", None)):  # a batch of graphs
-        children = list(tree.to_dict().values())
+        yield from tensors(tree.to_dict())
     elif isinstance(tree, Sequence) and not isinstance(tree, str):
-        children = list(tree)
-    else:
-        children = []
-    for child in children:
-        found = first_tensor(child)
-        if found is not None:
-            return found
-    return None
+        for child in tree:
+            yield from tensors(child)
+
+
+def first_tensor(tree: Any) -> Tensor | None:
+    """The first tensor of a tree; None where there is none."""
+    return next(tensors(tree), None)
 
 
 def check_free(name: str, tree: Any, x: Any, layout: Layout) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .halting import check_nonnegative
+from .checks import check_nonnegative, check_whole
 from .layout import Layout
 from .trees import tree_leaves, tree_map
 
@@ -51,8 +51,8 @@ class CG(LinearSolver):
     def __post_init__(self):
         if self.rtol is not None:
             check_nonnegative("CG", rtol=self.rtol)
-        if self.max_steps is not None and self.max_steps < 1:
-            raise ValueError(f"CG needs max_steps of 1 or more, got {self.max_steps!r}.")
+        if self.max_steps is not None:
+            check_whole("CG", least=1, max_steps=self.max_steps)
 
     def solve(self, operator, right, layout):
         leaf = tree_leaves(right)[0]

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .checks import check_whole
 from .compiled import advance_compiled
 from .differentiation import Detached, Differentiation
 from .energy import Energy
@@ -89,11 +90,14 @@ class EnergySolver(nn.Module):
         self.halting = halting
         self.differentiation = differentiation
         self.recorder = recorder
-        self.max_steps = _whole("max_steps", max_steps, least=0)
+        self.max_steps = max_steps
         self.layout = layout
         self.scratchpad = scratchpad
         self.compile = bool(compile)  # pyright: ignore  (nn.Module.compile is not for solvers)
-        self.sync_every = None if sync_every is None else _whole("sync_every", sync_every, least=1)
+        self.sync_every = sync_every
+        check_whole("EnergySolver", least=0, max_steps=max_steps)
+        if sync_every is not None:
+            check_whole("EnergySolver", least=1, sync_every=sync_every)
         self.differentiation.check(halting)
         if scratchpad is not None:
             self._check_scratchpad(given=True)
@@ -124,7 +128,8 @@ class EnergySolver(nn.Module):
             ValueError: if an input or the energy's result has the wrong shape, dtype or device; the message says what
                 was expected.
         """
-        steps = self.max_steps if max_steps is None else _whole("max_steps", max_steps, least=0)
+        steps = self.max_steps if max_steps is None else max_steps
+        check_whole("minimize", least=0, max_steps=steps)
         if torch.is_inference_mode_enabled():
             # Inference tensors cannot take part in autograd, which descent needs: copy the inputs out.
             with torch.inference_mode(False), torch.no_grad():
@@ -242,12 +247,6 @@ def _expect(name: str, value: Any, kind: Any, description: str) -> None:
     if not isinstance(value, kind):
         hint = " (the class; construct it first)" if isinstance(value, type) else ""
         raise TypeError(f"{name} must be {description}; got {value!r}{hint}.")
-
-
-def _whole(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number of {least} or more, got {value!r}.")
-    return value
 
 
 def _empty(free: Any) -> Solution:

@@ -81,13 +81,13 @@ def test_max_steps_of_zero_leaves_the_initial_answers(run, model):
 
 
 def test_train_saves_a_solver_with_its_history(run, tmp_path):
-    options = [*SMALL, "--iterations", "4", "--output", "new", "--test-max-steps", "6", "--test-rtol", "1e-3"]
+    options = [*SMALL, "--iterations", "4", "--output", "new", "--test-max-steps", "6", "--test-atol", "1e-3"]
     code, out, err = run("train", "addition", *options)
     assert (code, err) == (0, "")
     assert "Saved" in out
     solver = EnergySolver.from_pretrained(tmp_path / "new")
     assert solver.optimizer == SGD(10.0)
-    assert solver.halting == EnergyChange(rtol=1e-3).patience(2)
+    assert solver.halting == EnergyChange(atol=1e-3).patience(2)
     assert solver.max_steps == 6
     training = read_config(tmp_path / "new")["training"]
     assert training["command"].startswith("energysolve train addition --size 4")
@@ -172,7 +172,7 @@ def test_without_arguments_it_shows_the_commands(run):
         (["solve", "addition", "--model", "nothing"], "no folder nothing"),
         (["train", "addition", "--lr", "-1"], "lr positive"),
         (["train", "addition", "--step-size", "nan"], "finite lr"),
-        (["train", "addition", "--test-rtol", "0"], "positive tolerance"),
+        (["train", "addition", "--test-atol", "0"], "positive tolerance"),
     ],
 )
 def test_errors_are_one_line(run, arguments, message):

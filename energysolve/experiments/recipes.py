@@ -33,7 +33,7 @@ class Recipe:
     width: int
     test_step_size: float
     test_max_steps: int
-    test_rtol: float
+    test_atol: float
     test_patience: int
 
     def build(self, name: str, entry: Entry) -> tuple[Task, Trainer, EnergySolver]:
@@ -52,7 +52,7 @@ class Recipe:
         )
         tested = solver.replace(
             optimizer=SGD(self.test_step_size),
-            halting=EnergyChange(rtol=self.test_rtol).patience(self.test_patience),
+            halting=EnergyChange(atol=self.test_atol).patience(self.test_patience),
             max_steps=self.test_max_steps,
         )
         trainer = Trainer(

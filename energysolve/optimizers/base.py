@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-from ..halting import check_nonnegative
+from ..checks import check_nonnegative
 from ..objective import Evaluation
 
 

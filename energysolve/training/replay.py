@@ -5,6 +5,8 @@ from typing import Any
 import optree
 import torch
 
+from ..checks import check_whole
+
 
 class ReplayBuffer:
     """A ring of training samples on the device: trees of tensors with one row a sample.
@@ -16,8 +18,7 @@ class ReplayBuffer:
     """
 
     def __init__(self, capacity: int = 10_000):
-        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
-            raise ValueError(f"ReplayBuffer needs a capacity of 1 or more, got {capacity!r}.")
+        check_whole("ReplayBuffer", least=1, capacity=capacity)
         self.capacity = capacity
         self._storage: Any = None
         self._size = 0

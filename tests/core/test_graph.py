@@ -1,0 +1,56 @@
+"""Batches of graphs bring their own layout: one answer an edge, one sample a graph."""
+
+import pytest
+import torch
+
+from energysolve import SGD, EnergyChange, EnergySolver, GradientNorm, Truncated, Uniform
+from energysolve.layout import layout_of
+
+data = pytest.importorskip("torch_geometric.data")
+
+
+def graphs(sizes=(2, 4, 3)):
+    generator = torch.Generator().manual_seed(0)
+    found = []
+    for size in sizes:
+        index = torch.cartesian_prod(torch.arange(size), torch.arange(size)).T
+        values = torch.rand(size * size, 1, generator=generator, dtype=torch.float64)
+        found.append(data.Data(edge_index=index, edge_attr=values, num_nodes=size))
+    return found
+
+
+def energy(x, y):
+    return layout_of(x).sum((y - x.edge_attr).square() * (1 + x.edge_attr))
+
+
+SOLVER = EnergySolver(energy, SGD(0.1), init=Uniform((1,)), halting=EnergyChange(rtol=1e-4).patience(2), max_steps=60)
+
+
+def test_edges_are_rows_and_graphs_are_samples():
+    batch = data.Batch.from_data_list(graphs())
+    solution = SOLVER.minimize(batch)
+    assert solution.y.shape == (4 + 16 + 9, 1)
+    assert solution.y.dtype == torch.float64
+    assert solution.steps.shape == (3,)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.y, batch.edge_attr, atol=0.05, rtol=0)
+
+
+def test_a_graph_is_solved_alone_as_in_the_batch():
+    batch = data.Batch.from_data_list(graphs())
+    start = torch.randn(29, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    together = SOLVER.minimize(batch, start)
+    for sample, graph in enumerate(graphs()):
+        rows = layout_of(batch).index == sample
+        alone = SOLVER.minimize(data.Batch.from_data_list([graph]), start[rows])
+        assert torch.equal(alone.steps[0], together.steps[sample])
+        assert torch.equal(alone.y, together.y[rows])
+
+
+def test_gradients_reach_the_edges():
+    batch = data.Batch.from_data_list(graphs())
+    batch.edge_attr.requires_grad_()
+    solver = SOLVER.replace(differentiation=Truncated(2), halting=GradientNorm(1e-3))
+    (gradient,) = torch.autograd.grad(solver.minimize(batch).y.sum(), batch.edge_attr)
+    assert gradient.isfinite().all()
+    assert (gradient != 0).all()
