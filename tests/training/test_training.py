@@ -1,0 +1,142 @@
+"""The training loop: Algorithms 1 and 3, the replay buffer, and what happens when the loss is not finite."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from energysolve import SGD, EnergyChange, EnergySolver, MLPEnergy, Truncated, Uniform, Unroll
+from energysolve.tasks import Addition
+from energysolve.training import ReplayBuffer, Trainer
+from energysolve.training.trainer import NonfiniteLossError
+
+
+def small(size=3, pad=0, step_size=3.0):
+    torch.manual_seed(0)
+    energy = MLPEnergy(2 * size, size, z_dim=pad, width=32)
+    return EnergySolver(energy, SGD(step_size), scratchpad=Uniform((pad,)) if pad else None), Addition(size)
+
+
+@pytest.mark.parametrize("pad", [0, 4], ids=["algorithm 1", "algorithm 3"])
+def test_it_learns(pad):
+    solver, task = small(pad=pad)
+    trainer = Trainer(
+        solver, task, replay=ReplayBuffer(500), batch_size=64, lr=3e-3, generator=torch.Generator().manual_seed(1)
+    )
+    seen = []
+    trainer.fit(400, seen.append)
+    assert [progress.iteration for progress in seen] == list(range(1, 401))
+    x, target = task.sample(200, generator=torch.Generator().manual_seed(2))
+    tested = solver.replace(init=task.init, halting=EnergyChange(rtol=1e-4).patience(2))
+    error = task.error(tested.minimize(x), target).mean()
+    assert error < 0.25 * target.square().mean()
+
+
+def test_one_iteration_is_the_algorithm_written_out():
+    """Algorithm 1, on new problems alone, by hand: N - 1 steps untracked, the last tracked, then Adam."""
+    solver, task = small()
+    reference = MLPEnergy(6, 3, width=32)
+    reference.load_state_dict(solver.energy.state_dict())
+    trainer = Trainer(solver, task, batch_size=8, lr=1e-2, one_cycle=False, generator=torch.Generator().manual_seed(3))
+    loss = trainer.step()
+
+    generator = torch.Generator().manual_seed(3)
+    x, target = task.sample(8, generator=generator)
+    y = torch.rand(8, 3, generator=generator) * 2 - 1
+    for step in range(5):
+        y = y.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(reference(x, y).sum(), y, create_graph=step == 4)
+        y = y - 3.0 * gradient
+    by_hand = (y - target).square().mean(-1).mean()
+    adam = torch.optim.Adam(reference.parameters(), lr=1e-2)
+    by_hand.backward()
+    adam.step()
+    torch.testing.assert_close(loss, by_hand.detach())
+    for ours, theirs in zip(solver.energy.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_replayed_problems_join_once_the_buffer_holds_a_batch():
+    solver, task = small(pad=2)
+    replay = ReplayBuffer(100)
+    trainer = Trainer(solver, task, replay=replay, batch_size=16, generator=torch.Generator().manual_seed(0))
+    sizes = []
+    for _ in range(3):
+        x, target, y, z = trainer._batch()
+        sizes.append(len(x))
+        assert len(target) == len(y) == len(z) == len(x)
+        torch.testing.assert_close(x.view(-1, 2, 3).sum(1), target)
+        trainer.step()
+    assert sizes == [16, 32, 32]
+    assert len(replay) == 16 + 32 + 32
+
+
+def test_the_same_generator_gives_the_same_weights():
+    weights = []
+    for _ in range(2):
+        solver, task = small()
+        Trainer(solver, task, replay=ReplayBuffer(64), batch_size=16, generator=torch.Generator().manual_seed(5)).fit(8)
+        weights.append(torch.cat([p.detach().flatten() for p in solver.parameters()]))
+    assert torch.equal(*weights)
+
+
+def test_a_loss_that_is_not_finite_stops_and_leaves_the_parameters():
+    class Broken(Addition):
+        def sample(self, batch, difficulty="same", generator=None, device=None):
+            x, target = super().sample(batch, difficulty, generator, device)
+            return x, target / 0
+
+    solver, _ = small()
+    before = [p.detach().clone() for p in solver.parameters()]
+    with pytest.raises(NonfiniteLossError, match=r"inf.*learning rate"):
+        Trainer(solver, Broken(3)).fit(3)
+    assert all(torch.equal(a, b) for a, b in zip(before, solver.parameters(), strict=True))
+
+
+def test_bad_settings():
+    solver, task = small()
+    with pytest.raises(ValueError, match="no parameters"):
+        Trainer(EnergySolver(lambda x, y: (x - y).sum(-1), SGD(0.1)), task)
+    for options in ({"batch_size": 0}, {"train_steps": 0}, {"lr": -1.0}):
+        with pytest.raises(ValueError, match="positive"):
+            Trainer(solver, task, **options)
+    with pytest.raises(ValueError, match="'same', 'harder'"):
+        task.sample(3, "hardest")
+    with pytest.raises(ValueError, match="ReplayBuffer"):
+        ReplayBuffer(0)
+    with pytest.raises(ValueError, match="empty"):
+        ReplayBuffer(3).sample(1)
+
+
+@pytest.mark.parametrize("mode", [Truncated(1), Truncated(5), Unroll()], ids=repr)
+def test_training_works_under_every_mode(mode):
+    solver, task = small()
+    trainer = Trainer(solver, task, differentiation=mode, batch_size=8)
+    trainer.step()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in solver.energy.from_y.parameters())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 7), st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_the_ring_keeps_the_newest(capacity, counts):
+    """Against a list: the last ``capacity`` samples inserted, in any order."""
+    buffer, inserted = ReplayBuffer(capacity), []
+    for count in counts:
+        new = torch.arange(len(inserted), len(inserted) + count, dtype=torch.float32)
+        inserted += new.tolist()
+        buffer.insert((new, {"twice": 2 * new.unsqueeze(1)}))
+        assert len(buffer) == min(len(inserted), capacity)
+        values, tree = buffer.sample(200, torch.Generator().manual_seed(0))
+        assert set(values.tolist()) == set(inserted[-capacity:])
+        assert torch.equal(tree["twice"].squeeze(1), 2 * values)
+
+
+def test_addition_problems():
+    x, target = Addition(5).sample(1000, "harder", torch.Generator().manual_seed(0))
+    assert x.shape == (1000, 10)
+    torch.testing.assert_close(x[:, :5] + x[:, 5:], target)
+    assert 2.49 < x.abs().max() <= 2.5
+    x, target = Addition(5).sample(1000)
+    assert 0.99 < x.abs().max() <= 1
+    # The floor of REFERENCE: predicting zero costs the variance of a sum of two uniform variables.
+    torch.testing.assert_close(target.square().mean(), torch.tensor(2 / 3), rtol=0.05, atol=0)
