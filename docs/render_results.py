@@ -1,10 +1,11 @@
-"""Writes the results section of the README from the committed result files, ``docs/results/*.json``.
+"""Writes the results sections of the documents from the committed result files, ``docs/results/*.json``.
 
-    python docs/render_results.py          # rewrites README.md
-    python docs/render_results.py --check  # fails if README.md is not up to date
+    python docs/render_results.py          # rewrites README.md and docs/experiments/addition.md
+    python docs/render_results.py --check  # fails if one is not up to date
 
-A result file is the ``result.json`` that ``energysolve solve TASK`` writes; other files in the folder are left alone. A
-figure of the same name (``docs/results/NAME.svg``) is shown where there is one.
+Results are of three kinds: ``solve``, the ``result.json`` of ``energysolve solve TASK``, for which a figure of the same
+name (``docs/results/NAME.svg``) is shown where there is one; ``overhead``, written by ``make bench``; and ``settings``,
+written by ``docs/experiments/addition_settings.py``.
 """
 
 import json
@@ -16,15 +17,60 @@ ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
 
+def load(folder: Path, kind: str) -> list[tuple[Path, dict[str, Any]]]:
+    """The result files of a kind."""
+    results = [(path, json.loads(path.read_text())) for path in sorted(folder.glob("*.json"))]
+    return [(path, result) for path, result in results if isinstance(result, dict) and result.get("kind") == kind]
+
+
 def render(folder: Path) -> str:
-    """The block for all the result files in a folder."""
+    """The README's block for all the result files in a folder."""
     sections = []
-    for path in sorted(folder.glob("*.json")):
-        result = json.loads(path.read_text())
-        if isinstance(result, dict) and result.get("kind") == "solve":
-            figure = path.with_suffix(".svg")
-            sections.append(section(result, f"docs/results/{figure.name}" if figure.exists() else None))
+    for path, result in load(folder, "solve"):
+        figure = path.with_suffix(".svg")
+        sections.append(section(result, f"docs/results/{figure.name}" if figure.exists() else None))
+    sections += [overhead(result) for _, result in load(folder, "overhead")]
     return "\n\n".join(sections) or "No result file has been committed yet."
+
+
+def overhead(result: dict[str, Any]) -> str:
+    """The cost of the solver against loops written by hand, as Markdown."""
+    lines = [
+        "**Overhead**: time of a solve of 50 steps over that of a loop written by hand, in the same run (median over "
+        "alternating rounds, with quartiles):",
+        "",
+        "| against | ratio | quartiles | at most |",
+        "|---|---|---|---|",
+    ]
+    for name, numbers in result["ratios"].items():
+        low, high = numbers["ratio_quartiles"]
+        lines.append(f"| {name} | {numbers['ratio']:.2f} | {low:.2f} to {high:.2f} | {numbers['bound']:.2f} |")
+    return "\n".join([*lines, "", origin(result)])
+
+
+def settings(folder: Path) -> str:
+    """The block of the log on test-time settings."""
+    blocks = []
+    for _, result in load(folder, "settings"):
+        lines = [
+            "| step size | tolerance | error, same | steps | error, harder | steps |",
+            "|---|---|---|---|---|---|",
+        ]
+        for row in result["rows"]:
+            cells = [f"{row[name]['error']:.1e} | {row[name]['steps']:.1f}" for name in ("same", "harder")]
+            lines.append(f"| {row['step_size']:g} | {row['atol']:.0e} | {' | '.join(cells)} |")
+        blocks.append("\n".join([*lines, "", f"{result['problems']} problems of each difficulty. {origin(result)}"]))
+    return "\n\n".join(blocks)
+
+
+def origin(result: dict[str, Any]) -> str:
+    """How to repeat a result."""
+    versions, hardware = result["versions"], result["hardware"]
+    seed = f" with seed {result['seed']}" if "seed" in result else ""
+    return (
+        f"`{result['command']}`{seed}, {result['date'][:10]}, energysolve {versions['energysolve']}, "
+        f"torch {versions['torch']}, Python {versions['python']}, {hardware['cores']} cores of {hardware['cpu']}."
+    )
 
 
 def section(result: dict[str, Any], figure: str | None) -> str:
@@ -47,34 +93,32 @@ def section(result: dict[str, Any], figure: str | None) -> str:
     lines += ["", *result["comparison"]]
     if figure is not None:
         lines += ["", f"![{result['title']}: error against steps, and the distribution of steps]({figure})"]
-    versions, hardware = result["versions"], result["hardware"]
-    lines += [
-        "",
-        f"`{result['command']}` with seed {result['seed']}, {result['date'][:10]}, "
-        f"energysolve {versions['energysolve']}, torch {versions['torch']}, Python {versions['python']}, "
-        f"{hardware['cores']} cores of {hardware['cpu']}.",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", origin(result)])
 
 
-def rendered(readme: str, block: str) -> str:
-    """The README with its results block replaced."""
-    before, _, rest = readme.partition(BEGIN)
+def rendered(document: str, block: str) -> str:
+    """A document with its results block replaced."""
+    before, _, rest = document.partition(BEGIN)
     _, _, after = rest.partition(END)
     return f"{before}{BEGIN}\n{block}\n{END}{after}"
 
 
 def main() -> int:
-    """Rewrite the README, or check it."""
-    path = ROOT / "README.md"
-    old = path.read_text()
-    new = rendered(old, render(ROOT / "docs" / "results"))
-    if "--check" not in sys.argv[1:]:
-        path.write_text(new)
-        return 0
-    if old != new:
-        sys.stderr.write("README.md is not up to date: run python docs/render_results.py\n")
-    return int(old != new)
+    """Rewrite the documents, or check them."""
+    results = ROOT / "docs" / "results"
+    stale = []
+    for name, block in {"README.md": render(results), "docs/experiments/addition.md": settings(results)}.items():
+        path = ROOT / name
+        old = path.read_text()
+        new = rendered(old, block)
+        if old != new:
+            stale.append(name)
+            if "--check" not in sys.argv[1:]:
+                path.write_text(new)
+    if stale and "--check" in sys.argv[1:]:
+        sys.stderr.write(f"{', '.join(stale)} not up to date: run python docs/render_results.py\n")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

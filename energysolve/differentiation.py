@@ -18,8 +18,9 @@ from .checks import check_whole
 from .halting import Halting
 from .layout import Layout
 from .linear import CG, LinearSolver
-from .loop import Descent, Outcome, TailState, run, where_state
+from .loop import Descent, Outcome, run
 from .objective import Evaluation
+from .observers import TailState, where_state
 from .optimizers.base import InnerOptimizer
 from .problem import Problem, detach, stand_in, without_gradient
 from .recorders import Nothing

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from .halting import Halting
 from .layout import Layout
-from .loop import Carry, Descent, Observer, Outcome, Recording, Tail, outcome, run
+from .loop import Carry, Descent, Observer, Outcome, outcome, run
 from .objective import Objective
+from .observers import Recording, Tail
 from .optimizers.base import InnerOptimizer
 from .recorders import Recorder
 from .trees import tree_leaves, tree_map

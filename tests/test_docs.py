@@ -93,9 +93,10 @@ def renderer():
     return module
 
 
-def test_results_in_the_readme_are_those_committed(renderer):
-    readme = (ROOT / "README.md").read_text()
-    assert readme == renderer.rendered(readme, renderer.render(ROOT / "docs" / "results"))
+def test_documents_show_the_results_that_are_committed(renderer):
+    for name, render in {"README.md": renderer.render, "docs/experiments/addition.md": renderer.settings}.items():
+        document = (ROOT / name).read_text()
+        assert document == renderer.rendered(document, render(ROOT / "docs" / "results")), name
 
 
 def test_results_are_rendered(renderer, tmp_path, monkeypatch):

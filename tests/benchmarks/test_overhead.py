@@ -48,8 +48,7 @@ def paired(ours, reference, rounds: int, calls: int = 1) -> dict[str, float]:
 def report(name: str, figures: dict, bound: float) -> None:
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"kind": "overhead", "ratios": {}}
-    known["environment"] = environment() | {"torch_threads": torch.get_num_threads()}
-    known["command"] = "make bench"
+    known |= environment() | {"command": "make bench"}
     known["ratios"][name] = figures | {"bound": bound}
     RESULTS.write_text(json.dumps(known, indent=2) + "\n")
     assert figures["ratio"] <= bound, figures

@@ -235,13 +235,13 @@ def test_patience_is_a_run_of_firings(case, n):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(2, 6), st.integers(0, 2**16), st.sampled_from([0.1, 1.0, 10.0]), st.booleans())
+@given(st.integers(2, 3), st.integers(0, 2**16), st.sampled_from([0.1, 1.0, 10.0]), st.booleans())
 def test_a_matrix_product_energy_in_float32_is_batch_independent_to_rounding(batch, seed, lr, pad):
     torch.manual_seed(seed)
     energy = MLPEnergy(6, 4, z_dim=3 if pad else 0, width=16)
     x, y = torch.randn(batch, 6), torch.randn(batch, 4)
     z = torch.randn(batch, 3) if pad else None
-    solver = EnergySolver(energy, SGD(lr), halting=EnergyChange(rtol=1e-3).patience(2), max_steps=12)
+    solver = EnergySolver(energy, SGD(lr), halting=EnergyChange(rtol=1e-2).patience(2), max_steps=8)
     together = solver.minimize(x, y, z)
     fixed = solver.replace(halting=Never()).minimize(x, y, z)
     for sample in range(batch):

@@ -60,7 +60,7 @@ def test_the_probe_finds_what_is_not_finite_and_nothing_else(case, seed, value):
 @settings(max_examples=200, deadline=None)
 @given(layouts(), st.data())
 def test_selection_keeps_the_rows_of_the_chosen_samples(case, data):
-    layout, index = case
+    layout, _ = case
     chosen = torch.tensor(data.draw(st.permutations(range(layout.batch)))[: data.draw(st.integers(1, layout.batch))])
     part = leaf(layout.rows, (2,), 0)
     selected, rows = layout.select(chosen)
