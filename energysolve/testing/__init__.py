@@ -6,5 +6,6 @@ The hypothesis strategies are in `energysolve.testing.strategies`, which alone n
 from .energy import check_energy
 from .halting import check_halting
 from .optimizer import check_optimizer
+from .problems import Problem, problems
 
-__all__ = ["check_energy", "check_halting", "check_optimizer"]
+__all__ = ["Problem", "check_energy", "check_halting", "check_optimizer", "problems"]
