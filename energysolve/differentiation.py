@@ -106,7 +106,7 @@ class Truncated(Differentiation):
                 descent = problem.descent(detach(context))
                 carry = descent.start(begin.free)
                 steps = range(untracked - 1)
-                carry = run(descent, carry, steps, sync_every=problem.max_steps, advance=problem.advance)
+                carry = run(descent, carry, steps, sync_every=problem.sync_every, advance=problem.advance)
                 begin, moving = TailState(*descent.propose(carry)), carry.active
         descent = problem.descent(context)
         ended, finite = replay(descent, begin, k)
@@ -151,7 +151,7 @@ class Implicit(Differentiation):
         valid = (found.status == Status.CONVERGED) & ~held & (found.steps > 0)
         if not bool(valid.any()):
             return _with_answer(found, without_gradient(problem, found.at.free))
-        context, (point,) = stand_in(problem, context, valid, (found.at.free,))
+        context, (point,) = stand_in(problem, context, valid, found.at.free, (found.at.free,))
         point = tree_map(lambda leaf: leaf.detach().requires_grad_(), point)
         gradient = problem.descent(context).objective(point, track=True).gradient
         attached = _ImplicitFunction.apply(
@@ -199,7 +199,7 @@ def _attach_replay(problem: Problem, context: Any, found: Outcome, begin: TailSt
     valid = counts > 0
     if not bool(valid.any()):
         return _with_answer(found, without_gradient(problem, found.at.free))
-    context, begin = stand_in(problem, context, valid, begin)
+    context, begin = stand_in(problem, context, valid, found.at.free, begin)
     ended, _ = replay(problem.descent(context), TailState(*begin), int(counts.max()), counts)
     ended = problem.layout.where(valid, ended, found.at.free)
     return _with_answer(found, tree_map(_Attach.apply, found.at.free, ended))

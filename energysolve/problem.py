@@ -60,24 +60,45 @@ def detach(tree: Any) -> Any:
     return tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
 
 
-def stand_in(problem: Problem, context: Any, valid: Tensor, tree: Any) -> tuple[Any, Any]:
+def stand_in(problem: Problem, context: Any, valid: Tensor, answers: Any, tree: Any) -> tuple[Any, Any]:
     """Put a valid sample in the place of each one that gets no gradient, before anything tracked is evaluated there.
 
     A gradient of zero through a derivative that is not finite would be NaN. Where samples cannot stand in for each
-    other (graphs of different sizes), entries that are not finite become zero.
+    other (graphs of different sizes, problems that share a tensor as large as the batch), entries that are not finite
+    become zero.
+
+    Args:
+        problem: the solve.
+        context: the encoded problem.
+        valid: ``(batch,)`` bool.
+        answers: free variables at which to see whether the valid samples are still the same.
+        tree: what is to be evaluated.
     """
     if bool(valid.all()):
         return context, tree
     rows = problem.layout.stand_in(valid)
-    if rows is None:
-        return context, tree_map(_finite_entries, tree)
-    batch = len(valid)
+    if rows is not None:
+        batch = len(valid)
 
-    def take(leaf: Any) -> Any:
-        fits = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch
-        return leaf.index_select(0, rows) if fits else leaf
+        def take(leaf: Any) -> Any:
+            fits = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch
+            return leaf.index_select(0, rows) if fits else leaf
 
-    return problem.encode(tree_map(take, problem.x)), tree_map(take, tree)
+        replaced = problem.encode(tree_map(take, problem.x))
+        if _agree(problem, valid, (context, answers), (replaced, tree_map(take, answers))):
+            return replaced, tree_map(take, tree)
+    return context, tree_map(_finite_entries, tree)
+
+
+def _agree(problem: Problem, valid: Tensor, before: tuple[Any, Any], after: tuple[Any, Any]) -> bool:
+    """Whether valid samples have kept energy and slope, as they must if every tensor in ``x`` has one row a sample."""
+    with torch.no_grad():
+        a, b = (problem.descent(detach(context)).objective(detach(free)) for context, free in (before, after))
+    slopes = [problem.layout.norm(at.gradient) for at in (a, b)]
+    rounding = torch.finfo(a.energy.dtype).eps ** 0.5
+    return all(
+        torch.allclose(p[valid], q[valid], rtol=rounding, atol=rounding) for p, q in ((a.energy, b.energy), slopes)
+    )
 
 
 def _finite_entries(leaf: Any) -> Any:

@@ -240,7 +240,7 @@ def _identity(x: Any) -> Any:
 
 
 def _cloned(leaf: Any) -> Any:
-    return leaf.clone() if isinstance(leaf, Tensor) else leaf
+    return leaf.clone() if callable(getattr(leaf, "clone", None)) else leaf  # tensors, batches of graphs
 
 
 def _expect(name: str, value: Any, kind: Any, description: str) -> None:

@@ -184,3 +184,25 @@ def test_a_bad_graph_among_segments(mode):
     )
     assert found.status.tolist() == [Status.CONVERGED, Status.NONFINITE, Status.CONVERGED]
     assert torch.autograd.grad(found.y.sum(), weight)[0].isfinite()
+
+
+@pytest.mark.parametrize("mode", [Unroll(), Truncated(2), Implicit()], ids=repr)
+def test_problems_may_share_a_tensor_as_large_as_the_batch(mode):
+    """Nothing may be picked from a shared matrix by the index of a sample."""
+    weight = torch.tensor([1.0, 2.0, 0.5], dtype=torch.float64, requires_grad=True)
+
+    def energy(x, y):
+        return ((y @ x["shared"] - weight * x["own"]).square()).sum(-1)
+
+    shared = torch.tensor([[2.0, 0.3, 0.0], [0.1, 1.0, 0.2], [0.0, -0.4, 1.5]], dtype=torch.float64)
+    own = torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 2.0], [0.5, 0.2, 1.0]], dtype=torch.float64)
+    y = torch.zeros(3, 3, dtype=torch.float64)
+
+    def gradient(samples):
+        x = {"own": own[samples], "shared": shared}
+        found = solve(energy, x, y[samples], mode, SGD(0.1), GradientNorm(1e-6), max_steps=500)
+        return found, torch.autograd.grad(found.y.square().sum(), weight)[0]
+
+    together, found = gradient(slice(None))
+    assert together.steps[0] == 0  # it begins at its minimum, and must not take part
+    torch.testing.assert_close(found, gradient(slice(1, None))[1])
