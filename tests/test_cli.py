@@ -86,7 +86,7 @@ def test_train_saves_a_solver_with_its_history(run, tmp_path):
     assert (code, err) == (0, "")
     assert "Saved" in out
     solver = EnergySolver.from_pretrained(tmp_path / "new")
-    assert solver.optimizer == SGD(10.0)
+    assert solver.optimizer == SGD(20.0)
     assert solver.halting == EnergyChange(atol=1e-3).patience(2)
     assert solver.max_steps == 6
     training = read_config(tmp_path / "new")["training"]

@@ -244,7 +244,7 @@ def editing(change):
         (editing(lambda config: config["solver"].update(optimizer=None)), "the solver's optimizer: Expected a part"),
         (
             editing(lambda config: config["solver"].update(max_steps=-1)),
-            "does not describe a solver: max_steps must be",
+            "does not describe a solver.*max_steps, got -1",
         ),
         (editing(lambda config: config["energy"].pop("config")), "lacks the arguments of MLPEnergy"),
         (editing(lambda config: config["energy"]["config"].update(colour=1)), "does not describe a MLPEnergy"),

@@ -188,7 +188,7 @@ def test_nan_is_refused():
             "one of Box",
         ),
         ({"type": "Patience", "criterion": {"type": "Later"}, "n": 1}, "Unknown type 'Later'"),
-        ({"type": "CG", "rtol": None, "max_steps": 0}, "max_steps of 1 or more"),
+        ({"type": "CG", "rtol": None, "max_steps": 0}, "1 or more as max_steps"),
     ],
 )
 def test_broken_configurations_are_explained(config, message):
