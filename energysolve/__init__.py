@@ -25,8 +25,7 @@ from .optimizers import SGD, Adam, Momentum, Projected, RMSProp, TorchOpt
 from .recorders import BestSoFar, Nothing, Trajectory
 from .solution import Solution, Status
 from .solver import EnergySolver
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 __all__ = [
     "SGD",

@@ -3,18 +3,19 @@
 import datetime
 import os
 import platform
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from ..version import __version__
 
 
 def environment() -> dict[str, Any]:
     """Versions, hardware and date, JSON-able."""
     return {
         "versions": {
-            "energysolve": version("energysolve"),
+            "energysolve": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
         },

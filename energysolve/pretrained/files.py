@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from ..energies.mlp import MLPEnergy
 from ..serialization import from_config, to_config
+from ..version import __version__
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -52,7 +52,7 @@ def save(solver: Any, path: Path, training: Mapping[str, Any] | None = None) -> 
     weights = safetensors.torch.save(_tensors(solver.energy), metadata={"format": "pt"})
     config: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
-        "energysolve": version("energysolve"),
+        "energysolve": __version__,
         "energy": {"class": type(solver.energy).__name__, "config": _energy_config(solver.energy)},
         "solver": _solver_config(solver),
         "weights": {"sha256": hashlib.sha256(weights).hexdigest()},
