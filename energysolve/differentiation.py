@@ -72,8 +72,8 @@ class Truncated(Differentiation):
     """Gradients through the last ``k`` steps that each sample took; the paper's choice is ``k = 1`` (Section 3.2).
 
     Memory does not depend on the number of steps. Where no sample can halt early (`Never`, as in training), the last
-    ``k`` steps are tracked as they are taken, with no evaluation besides; otherwise they are taken once more from the
-    iterates saved for each sample.
+    ``k`` steps are tracked as they are taken, with no evaluation besides the one at the answer that gives its energy
+    and status; otherwise they are taken once more from the iterates saved for each sample.
 
     Args:
         k: the number of steps, 1 or more.

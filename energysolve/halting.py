@@ -206,8 +206,8 @@ class Never(Halting):
 
 
 @dataclass(frozen=True)
-class Either(Halting):
-    """``a | b``: fires where at least one of the two does."""
+class _Pair(Halting):
+    """Two criteria that both see every iterate."""
 
     a: Halting
     b: Halting
@@ -218,26 +218,30 @@ class Either(Halting):
     def update(self, info, state):
         a, state_a = self.a.update(info, state[0])
         b, state_b = self.b.update(info, state[1])
-        return a | b, (state_a, state_b)
+        return self.join(a, b), (state_a, state_b)
+
+    def join(self, a: Tensor, b: Tensor) -> Tensor:
+        """Where the pair fires, given where each of the two does."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Either(_Pair):
+    """``a | b``: fires where at least one of the two does."""
+
+    def join(self, a, b):
+        return a | b
 
     def earliest(self):
         return min(self.a.earliest(), self.b.earliest())
 
 
 @dataclass(frozen=True)
-class Both(Halting):
+class Both(_Pair):
     """``a & b``: fires where both do at the same iterate."""
 
-    a: Halting
-    b: Halting
-
-    def init(self, energy):
-        return self.a.init(energy), self.b.init(energy)
-
-    def update(self, info, state):
-        a, state_a = self.a.update(info, state[0])
-        b, state_b = self.b.update(info, state[1])
-        return a & b, (state_a, state_b)
+    def join(self, a, b):
+        return a & b
 
     def earliest(self):
         return max(self.a.earliest(), self.b.earliest())

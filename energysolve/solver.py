@@ -151,8 +151,9 @@ class EnergySolver(nn.Module):
         if unknown:
             raise TypeError(f"EnergySolver has no {', '.join(unknown)}; it has {', '.join(_FIELDS)}.")
         parts = {name: getattr(self, name) for name in _FIELDS} | fields
-        solver = EnergySolver(parts.pop("energy"), parts.pop("optimizer"), **parts)
-        return solver.train(self.training) if "energy" not in fields else solver
+        solver = type(self)(parts.pop("energy"), parts.pop("optimizer"), **parts)
+        solver.training = self.training  # not by .train(), which would change the shared energy
+        return solver
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write the energy's weights and the solver's configuration into a folder.

@@ -270,6 +270,8 @@ def test_the_solver_is_a_module_that_shares_its_energy():
     second = first.eval().replace(optimizer=Adam(0.1), max_steps=7)
     assert second.energy is first.energy
     assert not second.training
+    first.energy.train()
+    assert second.replace(max_steps=3).energy.training  # the shared energy keeps its mode
     assert second.max_steps == 7
     assert first.max_steps == 100
     assert set(first.state_dict()) == {f"energy.{name}" for name in first.energy.state_dict()}
