@@ -52,10 +52,6 @@ class Layout(ABC):
         """Rows that put a copy of a valid sample in the place of each other one; None where sizes may differ."""
         return None
 
-    def probe(self, leaf: Shaped[Tensor, "rows *features"]) -> Shaped[Tensor, " batch"]:
-        """Zero for each sample whose entries are all finite, NaN for the others."""
-        return self.sum(leaf - leaf)
-
     def norm(self, tree: Any) -> Shaped[Tensor, " batch"]:
         """Euclidean norm of each sample, over all the leaves together."""
         total = sum(self.sum(leaf.square()) for leaf in tree_leaves(tree))

@@ -54,7 +54,6 @@ class Look(NamedTuple):
     at: Evaluation
     optimizer_state: Any
     halting_state: Any
-    finite: Tensor
     fires: Tensor
 
 
@@ -128,11 +127,11 @@ class Descent:
             layout=self.layout,
         )
         fires, halting_state = self.halting.update(info, carry.halting_state)
-        return Look(step, at, optimizer_state, halting_state, self.objective.finite(at), fires)
+        return Look(step, at, optimizer_state, halting_state, fires)
 
     def settle(self, carry: Carry, look: Look) -> Carry:
         """Accept the candidates of the samples that are active, and finite there."""
-        accepted = carry.active & look.finite
+        accepted = carry.active & self.objective.finite(look.at)
         stops = accepted & look.fires
         return Carry(
             step=look.step,
@@ -197,7 +196,7 @@ def _run_together(descent: Descent, carry: Carry, steps: range, observers: tuple
     first = carry.step
     for step in steps:
         look = descent.look(carry)
-        if (look.finite > look.fires).all():
+        if (descent.objective.surely_finite(look.at) > look.fires).all():
             carry = carry._replace(
                 step=look.step, at=look.at, optimizer_state=look.optimizer_state, halting_state=look.halting_state
             )

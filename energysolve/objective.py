@@ -58,11 +58,14 @@ class Objective:
 
     def finite(self, at: Evaluation) -> Bool[Tensor, " batch"]:
         """The samples whose energy and gradient are finite."""
-        leaves = tree_leaves(at.gradient)
-        probe = self.layout.probe(leaves[0])
-        for leaf in leaves[1:]:
-            probe = probe + self.layout.probe(leaf)
-        return probe == at.energy - at.energy  # zero on both sides, where neither is NaN
+        probes = [self.layout.sum(leaf - leaf) for leaf in tree_leaves(at.gradient)]  # zero, or NaN
+        return sum(probes[1:], start=probes[0]) == at.energy - at.energy
+
+    def surely_finite(self, at: Evaluation) -> Bool[Tensor, " batch"]:
+        """As `finite`, reading each gradient once and writing nothing; False too where the sum of one overflows."""
+        totals = [self.layout.sum(leaf) for leaf in tree_leaves(at.gradient)]
+        total = sum(totals[1:], start=totals[0])
+        return total - total == at.energy - at.energy
 
     def _evaluate(self, free, track) -> tuple[Evaluation, bool]:
         """The evaluation, and whether the energy depends on any of the free variables."""

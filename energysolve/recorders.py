@@ -62,7 +62,7 @@ class BestSoFar(Recorder):
     def update(self, state, free, energy, step):
         better = energy < state.energy
         if energy.device.type == "cpu" and better.all():  # asking costs less than copying
-            return _BestState(free, energy, step.expand_as(state.step), state.layout)
+            return _BestState(free, energy, step, state.layout)
         return _BestState(
             free=state.layout.where(better, free, state.free),
             energy=torch.where(better, energy, state.energy),
@@ -72,7 +72,7 @@ class BestSoFar(Recorder):
 
     def finish(self, state, steps):
         y, z = state.free if len(state.free) == 2 else (state.free[0], None)
-        return Best(y, z, state.energy, state.step)
+        return Best(y, z, state.energy, state.step.expand_as(state.energy))
 
 
 class Path(NamedTuple):

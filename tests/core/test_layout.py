@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from energysolve import Dense, Segment
 from energysolve.layout import layout_of
+from energysolve.objective import Evaluation, Objective
 
 TREES = st.sampled_from([((),), ((3,),), ((2, 2),), ((4,), ()), ((0,), (2,))])
 
@@ -48,13 +49,17 @@ def test_against_a_loop_over_the_samples(case, shapes, seed):
 
 @settings(max_examples=200, deadline=None)
 @given(layouts(), st.integers(0, 99), st.sampled_from([torch.nan, torch.inf, -torch.inf, 1e308]))
-def test_the_probe_finds_what_is_not_finite_and_nothing_else(case, seed, value):
+def test_what_is_not_finite_is_found_and_nothing_else(case, seed, value):
     layout, index = case
     part = leaf(layout.rows, (3,), seed)
     if layout.rows:
-        part[seed % layout.rows] = value  # 1e308 overflows in a sum or a square, and is finite all the same
-    expected = torch.stack([part[index == i].isfinite().all() for i in range(layout.batch)])
-    assert torch.equal(layout.probe(part) == 0, expected)
+        part[seed % layout.rows] = value  # three of 1e308 overflow in a sum, and are finite all the same
+    energy = torch.zeros(layout.batch, dtype=torch.float64)
+    energy[0] = value
+    objective, at = Objective(lambda x, y: y, None, layout), Evaluation((part,), energy, (part,))
+    expected = torch.stack([part[index == i].isfinite().all() & energy[i].isfinite() for i in range(layout.batch)])
+    assert torch.equal(objective.finite(at), expected)
+    assert not (objective.surely_finite(at) & ~expected).any()
 
 
 @settings(max_examples=200, deadline=None)
