@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energysolve import SGD, EnergyChange, EnergySolver, MLPEnergy, Truncated, Uniform, Unroll
+from energysolve import SGD, After, EnergyChange, EnergySolver, MLPEnergy, Truncated, Uniform, Unroll
 from energysolve.tasks import Addition
 from energysolve.training import ReplayBuffer, Trainer
 from energysolve.training.trainer import NonfiniteLossError
@@ -60,15 +60,32 @@ def test_replayed_problems_join_once_the_buffer_holds_a_batch():
     solver, task = small(pad=2)
     replay = ReplayBuffer(100)
     trainer = Trainer(solver, task, replay=replay, batch_size=16, generator=torch.Generator().manual_seed(0))
-    sizes = []
+    sizes, stored = [], []
     for _ in range(3):
         x, target, y, z = trainer._batch()
         sizes.append(len(x))
         assert len(target) == len(y) == len(z) == len(x)
         torch.testing.assert_close(x.view(-1, 2, 3).sum(1), target)
+        if stored:  # answers found earlier, beside their own problems, after new ones
+            problems, answers = (torch.cat(parts) for parts in zip(*stored, strict=True))
+            same = (x[16:, None] == problems).all(-1) & (y[16:, None] == answers).all(-1)
+            assert same.any(1).all()
+        assert 0.5 < y[:16].abs().max() <= 1
+        assert len(y[:16].unique()) == 48
         trainer.step()
+        rows = trainer.replay._storage
+        stored = [(rows[0][: len(replay)], rows[2][: len(replay)])]
     assert sizes == [16, 32, 32]
     assert len(replay) == 16 + 32 + 32
+
+
+def test_halting_plays_no_part_in_training():
+    losses = []
+    for halting in (After(0), EnergyChange(rtol=1e-5)):
+        solver, task = small()
+        solver = solver.replace(halting=halting)
+        losses.append(Trainer(solver, task, batch_size=8, generator=torch.Generator().manual_seed(3)).step())
+    assert torch.equal(*losses)
 
 
 def test_the_same_generator_gives_the_same_weights():
