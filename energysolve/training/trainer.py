@@ -140,8 +140,9 @@ class Trainer:
     def _batch(self) -> tuple[Any, Any, Any, Any]:
         """New problems, joined by replayed ones once the buffer holds a batch."""
         x, target = self.task.sample(self.batch_size, generator=self.generator, device=self.device)
-        layout = self.task.layout(x)
         assert self.solver.init is not None
+        assert self.solver.layout is not None
+        layout = self.solver.layout(x)
         y = self.solver.init(x, layout, self.generator)
         z = None if self.solver.scratchpad is None else self.solver.scratchpad(x, layout, self.generator)
         if self.replay is None or len(self.replay) < self.batch_size:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from energysolve import SGD, After, EnergyChange, EnergySolver, MLPEnergy, Truncated, Uniform, Unroll
+from energysolve import SGD, After, Dense, EnergyChange, EnergySolver, MLPEnergy, Truncated, Uniform, Unroll
 from energysolve.tasks import Addition
 from energysolve.training import ReplayBuffer, Trainer
 from energysolve.training.trainer import NonfiniteLossError
@@ -86,6 +86,22 @@ def test_halting_plays_no_part_in_training():
         solver = solver.replace(halting=halting)
         losses.append(Trainer(solver, task, batch_size=8, generator=torch.Generator().manual_seed(3)).step())
     assert torch.equal(*losses)
+
+
+def test_the_layout_that_the_solver_states_wins():
+    seen = []
+
+    def layout(x):
+        seen.append(len(x))
+        return Dense(len(x))
+
+    class Wrong(Addition):
+        def layout(self, x):
+            raise AssertionError("the task's layout is a default")
+
+    solver, _ = small()
+    Trainer(solver.replace(layout=layout), Wrong(3), batch_size=8).step()
+    assert set(seen) == {8}
 
 
 def test_the_same_generator_gives_the_same_weights():
