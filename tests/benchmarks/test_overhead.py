@@ -126,7 +126,7 @@ def test_a_tiny_problem():
     torch.testing.assert_close((solution.y, solution.energy), by_hand())
     report(
         "2-dimensional quadratic, batch 1, against the same arithmetic by hand",
-        paired(lambda: plain.minimize(x, y), by_hand, 31, 10),
+        paired(lambda: plain.minimize(x, y), by_hand, 151, 5),
         2.0,
     )
 
