@@ -1,0 +1,1 @@
+"""The commands of ``energysolve``, a module each."""

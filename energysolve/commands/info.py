@@ -1,0 +1,44 @@
+"""``energysolve info``."""
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..experiments.environment import environment
+from ..pretrained.files import find, names, read_config
+from ..solver import EnergySolver
+
+
+def info():
+    """Show versions, devices, and the trained energies that come with the library."""
+    console = Console()
+    about = environment()
+    console.print("  ".join(f"{name} {number}" for name, number in about["versions"].items()), highlight=False)
+    cuda = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    hardware = about["hardware"]
+    console.print(
+        f"CPU: {hardware['cpu']}, {hardware['cores']} cores, torch threads: {hardware['threads']}", highlight=False
+    )
+    console.print(f"CUDA: {', '.join(cuda) or 'not available'}", highlight=False)
+    if not names():
+        console.print("No trained energies come with this installation.")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading in ("name", "energy", "parameters", "iterations", "seed", "trained on", "error"):
+        table.add_column(heading, justify="right" if heading in ("parameters", "iterations", "seed") else "left")
+    for name in names():
+        table.add_row(name, *_facts(name))
+    console.print("\nTrained energies", style="bold")
+    console.print(table)
+
+
+def _facts(name: str) -> tuple[str, ...]:
+    energy = EnergySolver.from_pretrained(name).energy
+    count = sum(parameter.numel() for parameter in energy.parameters())  # pyright: ignore
+    training = read_config(find(name)).get("training", {})
+    settings = training.get("settings", {})
+    errors = {key: numbers["error"] for key, numbers in training.get("evaluation", {}).items()}
+    shown = "\n".join(f"{key} {'-' if error is None else f'{error:.1e}'}" for key, error in errors.items())
+    known = (settings.get("iterations", "-"), settings.get("seed", "-"), training.get("date", "-")[:10])
+    return type(energy).__name__, f"{count:,}", *map(str, known), shown or "-"

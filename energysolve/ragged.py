@@ -1,0 +1,1 @@
+"""Samples of different sizes as tensors."""
