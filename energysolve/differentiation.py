@@ -39,6 +39,12 @@ class Differentiation(ABC):
     def solve(self, problem: Problem, free: Any) -> Outcome:
         """The answers from the initial ``free``, with gradients attached. Called with gradients enabled."""
 
+    def descend(self, problem: Problem, free: Any) -> Any:
+        """The answers after exactly ``problem.max_steps`` steps, with gradients attached, and nothing else: the energy
+        at the answer is not evaluated, and the host never waits for the device. Called with gradients enabled.
+        """
+        return self.solve(problem, free).at.free
+
     def check(self, halting: Halting) -> None:
         """Raise a ValueError for a halting criterion that this mode cannot work with."""
 
@@ -65,6 +71,10 @@ class Unroll(Differentiation):
         found, _ = problem.solve(context, free)
         start = TailState(free, problem.optimizer.init(detach(free)))
         return _attach_replay(problem, context, found, start, limit=problem.max_steps)
+
+    def descend(self, problem, free):
+        begin = TailState(free, problem.optimizer.init(detach(free)))
+        return replay(problem.descent(problem.encode(problem.x)), begin, problem.max_steps)[0]
 
 
 @dataclass(frozen=True)
@@ -94,6 +104,18 @@ class Truncated(Differentiation):
         found, tail = problem.solve(context, free, tail=k)
         assert tail is not None
         return _attach_replay(problem, context, found, tail.beginning(found.steps), limit=k)
+
+    def descend(self, problem, free):
+        context = problem.encode(problem.x)
+        k = min(self.k, problem.max_steps)
+        with torch.no_grad():
+            descent = problem.descent(detach(context))
+            begin = TailState(detach(free), problem.optimizer.init(detach(free)))
+            for _ in range(problem.max_steps - k):
+                begin = TailState(
+                    *descent.optimizer.step(descent.objective(begin.free), begin.optimizer_state, descent.objective)
+                )
+        return replay(problem.descent(context), begin, k)[0]
 
     def _track_last(self, problem: Problem, context: Any, free: Any) -> Outcome | None:
         """Take ``max_steps`` steps and track the last ``k`` of them; None if a sample turns out not to be finite."""

@@ -31,7 +31,7 @@ class Sorting(Task):
 
 def show(progress: Progress) -> None:
     if progress.iteration % 100 == 0:
-        print(f"iteration {progress.iteration}: loss {progress.loss.item():.4f}")
+        print(f"iteration {progress.iteration}: loss {progress.loss:.4f}")
 
 
 def main() -> None:

@@ -1,95 +1,150 @@
 """``energysolve train``."""
 
 import time
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..experiments.environment import environment
 from ..experiments.evaluation import Evaluation, evaluate, stream
-from ..experiments.recipes import Recipe
+from ..experiments.recipes import PRESETS, Recipe
 from ..experiments.report import print_evaluations
 from ..pretrained.files import CONFIG, WEIGHTS, save
-from ..training import Trainer
-from ..training.trainer import NonfiniteLossError
+from ..training import CheckpointError, Checkpoints, NonfiniteLossError, Trainer
+from ..training.accelerators import start_trackers
+from ..training.schedules import SCHEDULES
 from .common import CommandError, TaskName, check_free_to_write, command_line, entry_of
+from .progress import ProgressBar
 
 _EVALUATION_PROBLEMS = 1000
+_SCHEDULES = {"one-cycle": "OneCycle", "constant": "Constant", "cosine": "Cosine"}
+_COMMAND = ("task", "preset", "output", "overwrite", "checkpoint_every", "keep_checkpoints", "resume", "tracker", "cpu")
+"""The options that are no settings of the recipe."""
 
 
 def train(
     task: TaskName,
-    iterations: Annotated[int, typer.Option(min=1, help="Updates of the energy's parameters.")] = 6000,
-    seed: Annotated[int, typer.Option(help="Of the initial weights, the problems and everything else.")] = 0,
+    preset: Annotated[str, typer.Option(help=f"{' or '.join(PRESETS)}; other options change it.")] = "tuned",
+    iterations: Annotated[int | None, typer.Option(min=1, help="Updates of the energy's parameters.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the initial weights, the problems and everything else.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the trained solver; default out/TASK.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a trained solver in that folder.")] = False,
-    lr: Annotated[float, typer.Option(help="Highest learning rate of Adam (one-cycle schedule).")] = 1e-3,
-    batch_size: Annotated[int, typer.Option(min=1, help="New problems an iteration; as many are replayed.")] = 128,
-    train_steps: Annotated[int, typer.Option(min=1, help="Inner steps an iteration.")] = 5,
-    step_size: Annotated[float, typer.Option(help="Of the inner steps in training.")] = 100.0,
-    replay: Annotated[int, typer.Option(min=0, help="Capacity of the replay buffer; 0 for none.")] = 10_000,
-    scratchpad: Annotated[int, typer.Option(min=0, help="Entries of a scratchpad z; 0 for none.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what that folder holds.")] = False,
+    checkpoint_every: Annotated[int, typer.Option(min=0, help="Iterations between checkpoints; 0: none.")] = 1000,
+    keep_checkpoints: Annotated[int, typer.Option(min=1, help="How many of the newest, besides the best.")] = 2,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the latest checkpoint in that folder.")] = False,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate of Adam.")] = None,
+    schedule: Annotated[str | None, typer.Option(help=f"Of the learning rate: {', '.join(_SCHEDULES)}.")] = None,
+    weight_decay: Annotated[float | None, typer.Option(help="Decoupled (AdamW).")] = None,
+    clip_norm: Annotated[float | None, typer.Option(help="The largest norm of the gradient.")] = None,
+    ema: Annotated[float | None, typer.Option(help="Decay of a moving average of the weights.")] = None,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="New problems an iteration; as many replayed.")] = None,
+    accumulate: Annotated[int | None, typer.Option(min=1, help="Batches an iteration.")] = None,
+    train_steps: Annotated[int | None, typer.Option(min=1, help="Inner steps an iteration.")] = None,
+    step_size: Annotated[float | None, typer.Option(help="Of the inner steps in training.")] = None,
+    replay: Annotated[int | None, typer.Option(min=0, help="Capacity of the replay buffer; 0: none.")] = None,
+    scratchpad: Annotated[int | None, typer.Option(min=0, help="Entries of a scratchpad z; 0: none.")] = None,
+    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16.")] = None,
+    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Compile the training step.")] = None,
+    skip_nonfinite: Annotated[
+        bool | None, typer.Option("--skip-nonfinite", help="Go on without a batch whose loss is not finite.")
+    ] = None,
+    validate_every: Annotated[int | None, typer.Option(min=0, help="Iterations between validations; 0: none.")] = None,
+    patience: Annotated[int | None, typer.Option(min=1, help="Stop after validations without a lower error.")] = None,
+    log_every: Annotated[int | None, typer.Option(min=1, help="Iterations between entries of trackers.")] = None,
+    tracker: Annotated[list[str] | None, typer.Option(help="csv, tensorboard, ...; may be repeated.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU though there is a GPU.")] = False,
     size: Annotated[int | None, typer.Option(min=1, help="Of the problems; by default the paper's.")] = None,
-    width: Annotated[int, typer.Option(min=1, help="Units of each hidden layer.")] = 512,
-    test_step_size: Annotated[float, typer.Option(help="Of the inner steps of the saved solver.")] = 20.0,
-    test_max_steps: Annotated[int, typer.Option(min=0, help="Of the saved solver.")] = 300,
-    test_atol: Annotated[float, typer.Option(help="Tolerance of the saved solver, in units of the energy.")] = 1e-5,
-    test_patience: Annotated[int, typer.Option(min=1, help="Iterates in a row within that tolerance.")] = 2,
+    width: Annotated[int | None, typer.Option(min=1, help="Units of each hidden layer.")] = None,
+    test_step_size: Annotated[float | None, typer.Option(help="Of the inner steps of the saved solver.")] = None,
+    test_max_steps: Annotated[int | None, typer.Option(min=0, help="Of the saved solver.")] = None,
+    test_atol: Annotated[float | None, typer.Option(help="Tolerance of the saved solver, in the energy.")] = None,
+    test_patience: Annotated[int | None, typer.Option(min=1, help="Iterates in a row within it.")] = None,
 ):
     """Train an energy, evaluate it once on fresh problems, and save it with its test-time settings."""
-    options = dict(locals())  # those of the recipe have the names of its fields
+    settings = {name: value for name, value in locals().items() if name not in _COMMAND}
     entry = entry_of(task)
     folder = output or Path("out") / task
-    check_free_to_write(folder, (WEIGHTS, CONFIG), overwrite)
-    options["size"] = size or entry.size
-    recipe = Recipe(**{field.name: options[field.name] for field in fields(Recipe)})
+    checkpoints = Checkpoints(folder / "checkpoints", checkpoint_every, keep_checkpoints) if checkpoint_every else None
+    _check_folder(folder, overwrite, resume, checkpoints)
+    after = max(checkpoints.iterations(), default=0) if resume and checkpoints else 0
     try:
-        source, trainer, solver = recipe.build(task, entry)
+        recipe = _recipe(preset, settings)
+        source, trainer, solver = recipe.build(
+            task, entry, folder=folder, trackers=tuple(tracker or ()), cpu=cpu, after=after
+        )
     except ValueError as error:
         raise CommandError(str(error)) from error
-    console = Console()
-    seconds = _fit(console, trainer, iterations)
-    solver.eval()
-    generator = stream(f"evaluate {task}", seed)
+    if tracker:
+        start_trackers(trainer.accelerator, task, recipe.to_json(), after)
+    main = trainer.accelerator.is_main_process
+    console = Console(quiet=not main)
+    seconds = _fit(console, trainer, recipe.iterations, checkpoints, resume)
+    trainer.accelerator.end_training()
+    if not main:
+        return
+    solver = solver.replace(energy=trainer.trained_energy).to("cpu").eval()
+    generator = stream(f"evaluate {task}", recipe.seed)
     evaluations = [evaluate(solver, source, name, _EVALUATION_PROBLEMS, generator) for name in source.difficulties]
     print_evaluations(console, evaluations, entry.paper, entry.error)
-    save(solver, folder, training=_training_metadata(task, recipe, seconds, evaluations))
+    save(solver, folder, training=_training_metadata(task, preset, recipe, seconds, evaluations))
     console.print(f"\nSaved {folder / WEIGHTS} and {folder / CONFIG}", soft_wrap=True, highlight=False)
 
 
-def _fit(console: Console, trainer: Trainer, iterations: int) -> float:
+def _recipe(preset: str, settings: dict[str, Any]) -> Recipe:
+    if preset not in PRESETS:
+        raise CommandError(f"Unknown preset {preset!r}; the presets are: {', '.join(PRESETS)}.")
+    name = settings["schedule"]
+    if name is not None:
+        if name not in _SCHEDULES:
+            raise CommandError(f"Unknown schedule {name!r}; the schedules are: {', '.join(_SCHEDULES)}.")
+        settings["schedule"] = SCHEDULES[_SCHEDULES[name]]()
+    return PRESETS[preset].changed(settings)
+
+
+def _check_folder(folder: Path, overwrite: bool, resume: bool, checkpoints: Checkpoints | None) -> None:
+    """Make the folder; a CommandError if something in it would be lost."""
+    if resume and overwrite:
+        raise CommandError("--resume goes on with what the folder holds and --overwrite throws it away: choose one.")
+    if resume and checkpoints is None:
+        raise CommandError("--resume needs checkpoints: leave out --checkpoint-every 0.")
+    check_free_to_write(folder, (WEIGHTS, CONFIG), overwrite or resume)
+    old = checkpoints.iterations() if checkpoints and not resume else []
+    if checkpoints and old and not overwrite:
+        raise CommandError(
+            f"{checkpoints.folder} holds checkpoints of another run, the latest after iteration {old[-1]}. Go on from "
+            "it with --resume, begin anew with --overwrite, or choose another --output."
+        )
+    for iteration in old:
+        checkpoints.path(iteration).unlink()  # pyright: ignore
+
+
+def _fit(console: Console, trainer: Trainer, iterations: int, checkpoints: Checkpoints | None, resume: bool) -> float:
     """Train with a progress bar; returns the seconds that it took."""
-    columns = (
-        TextColumn("training"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]}"),
-        TimeRemainingColumn(),
-    )
     started = time.perf_counter()
-    with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("training", total=iterations, loss="-")
-        try:
-            trainer.fit(iterations, lambda at: progress.update(bar, advance=1, loss=f"{at.loss.item():.2e}"))
-        except KeyboardInterrupt:
-            done = int(progress.tasks[0].completed)
-            progress.stop()
-            console.print(f"Interrupted after {done} of {iterations} iterations; nothing was saved.")
-            raise typer.Exit(130) from None
-        except NonfiniteLossError as error:
-            raise CommandError(str(error)) from error
+    bar = ProgressBar(console)
+    try:
+        with bar:
+            trainer.fit(iterations, callbacks=[bar], checkpoints=checkpoints, resume=resume)
+    except KeyboardInterrupt:
+        console.print(f"Interrupted after {bar.iteration} of {iterations} iterations; no solver was saved.")
+        if bar.checkpoint:
+            console.print(f"The same command with --resume goes on from {bar.checkpoint}.", soft_wrap=True)
+        raise typer.Exit(130) from None
+    except (NonfiniteLossError, CheckpointError) as error:
+        raise CommandError(str(error)) from error
     return time.perf_counter() - started
 
 
-def _training_metadata(task: str, recipe: Recipe, seconds: float, evaluations: list[Evaluation]) -> dict[str, Any]:
+def _training_metadata(
+    task: str, preset: str, recipe: Recipe, seconds: float, evaluations: list[Evaluation]
+) -> dict[str, Any]:
     return {
         "task": task,
         "command": command_line(),
-        "settings": asdict(recipe),
+        "preset": preset,
+        "settings": recipe.to_json(),
         "seconds": round(seconds, 1),
         "evaluation": {each.difficulty: each.summary() for each in evaluations},
         **environment(),

@@ -66,10 +66,10 @@ class Evaluation:
         return self.summary() | {"error_by_step": list(map(_number, self.error_by_step)), "steps_counts": counts}
 
 
-def stream(purpose: str, seed: int) -> torch.Generator:
+def stream(purpose: str, seed: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator for one purpose: the same seed never gives one purpose the problems that another has seen."""
     digest = hashlib.sha256(f"energysolve {purpose} {seed}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:7], "big"))
 
 
 def evaluate(

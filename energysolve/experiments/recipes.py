@@ -1,6 +1,9 @@
-"""Training runs of the command line: their settings, and what is built from them."""
+"""Training runs of the command line: presets, their settings, and what is built from them."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,7 +12,7 @@ from ..initializers import Uniform
 from ..optimizers import SGD
 from ..solver import EnergySolver
 from ..tasks import Task
-from ..training import ReplayBuffer, Trainer
+from ..training import Constant, OneCycle, Trainer, TrainingConfig, Validation, make_accelerator
 from .catalog import Entry
 from .evaluation import stream
 
@@ -19,33 +22,71 @@ class Recipe:
     """The settings of a training run, see ``energysolve train --help``.
 
     Those that begin with ``test`` are of the solver that is saved.
+
+    Attributes:
+        size: of the problems; None for the paper's.
+        validate_every: iterations from one validation to the next; 0 for none.
+        patience: validations without a lower error after which training stops; None to train to the end.
+        training: the settings of the `Trainer`.
     """
 
     iterations: int
-    seed: int
-    lr: float
-    batch_size: int
-    train_steps: int
-    step_size: float
-    replay: int
-    scratchpad: int
-    size: int
-    width: int
-    test_step_size: float
-    test_max_steps: int
-    test_atol: float
-    test_patience: int
+    seed: int = 0
+    step_size: float = 100.0
+    scratchpad: int = 0
+    size: int | None = None
+    width: int = 512
+    test_step_size: float = 20.0
+    test_max_steps: int = 300
+    test_atol: float = 1e-5
+    test_patience: int = 2
+    validate_every: int = 500
+    patience: int | None = None
+    training: TrainingConfig = field(default_factory=TrainingConfig)
 
-    def build(self, name: str, entry: Entry) -> tuple[Task, Trainer, EnergySolver]:
-        """The task, the trainer, and the solver to save, which shares the energy that the trainer trains.
+    def changed(self, changes: Mapping[str, Any]) -> "Recipe":
+        """With the settings that are given, of the recipe itself or of its training; None stands for "as it is".
 
         Raises:
             ValueError: if a setting is out of range.
         """
-        task = entry.make_task(self.size)
+        given = {name: value for name, value in changes.items() if value is not None}
+        own = {each.name for each in fields(self)}
+        training = self.training.changed({name: value for name, value in given.items() if name not in own})
+        return replace(self, training=training, **{name: value for name, value in given.items() if name in own})
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {each.name: getattr(self, each.name) for each in fields(self)} | {"training": self.training.to_json()}
+
+    def build(
+        self,
+        name: str,
+        entry: Entry,
+        *,
+        folder: Path | None = None,
+        trackers: tuple[str, ...] = (),
+        cpu: bool = False,
+        after: int = 0,
+    ) -> tuple[Task, Trainer, EnergySolver]:
+        """The task, the trainer, and the solver to save, which shares the energy that the trainer trains.
+
+        Args:
+            name: of the task.
+            entry: of the task.
+            folder: where trackers write.
+            trackers: by name, see `make_accelerator`.
+            cpu: stay on the CPU though there is a GPU.
+            after: the iteration that a resumed run goes on from.
+
+        Raises:
+            ValueError: if a setting is out of range.
+        """
+        size = self.size or entry.size
+        task = entry.make_task(size)
         torch.manual_seed(self.seed)  # of the initial weights
         solver = EnergySolver(
-            entry.make_energy(self.size, self.width, self.scratchpad),
+            entry.make_energy(size, self.width, self.scratchpad),
             SGD(self.step_size),
             init=task.init,
             scratchpad=Uniform((self.scratchpad,)) if self.scratchpad else None,
@@ -55,13 +96,23 @@ class Recipe:
             halting=EnergyChange(atol=self.test_atol).patience(self.test_patience),
             max_steps=self.test_max_steps,
         )
+        validation = None
+        if self.validate_every:
+            validation = Validation(tested, self.validate_every, problems=128, patience=self.patience)
+        accelerator = make_accelerator(self.training.precision, cpu=cpu, trackers=trackers, folder=folder, after=after)
         trainer = Trainer(
             solver,
             task,
-            train_steps=self.train_steps,
-            replay=ReplayBuffer(self.replay) if self.replay else None,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            generator=stream(f"train {name}", self.seed),
+            self.training,
+            validation=validation,
+            generator=stream(f"train {name}", self.seed, accelerator.device),
+            accelerator=accelerator,
         )
         return task, trainer, tested
+
+
+PRESETS: dict[str, Recipe] = {
+    "paper": Recipe(10_000, training=TrainingConfig(lr=1e-4, schedule=Constant(), replay=10_000)),
+    "tuned": Recipe(6_000, training=TrainingConfig(lr=1e-3, schedule=OneCycle(), replay=10_000)),
+}
+"""The paper's settings, and ours for the same architecture."""

@@ -27,4 +27,10 @@ class SGD(InnerOptimizer):
         return ()
 
     def step(self, at, state, evaluate):
-        return tree_map(lambda leaf, slope: torch.add(leaf, slope, alpha=-self.lr), at.free, at.gradient), state
+        return tree_map(self._move, at.free, at.gradient), state
+
+    def _move(self, leaf, slope):
+        if torch.compiler.is_compiling():
+            # torch 2.13's compiler fuses add(leaf, a @ b, alpha=...) into one product and forgets alpha.
+            return leaf - self.lr * slope
+        return torch.add(leaf, slope, alpha=-self.lr)

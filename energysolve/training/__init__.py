@@ -1,6 +1,29 @@
 """Training an energy by differentiating through its minimization."""
 
+from .accelerators import make_accelerator
+from .callbacks import Callback, Progress, Validated
+from .checkpoints import CheckpointError, Checkpoints
+from .config import TrainingConfig
 from .replay import ReplayBuffer
-from .trainer import Progress, Trainer
+from .schedules import Constant, Cosine, OneCycle, Schedule
+from .trainer import Trainer
+from .update import NonfiniteLossError
+from .validation import Validation
 
-__all__ = ["Progress", "ReplayBuffer", "Trainer"]
+__all__ = [
+    "Callback",
+    "CheckpointError",
+    "Checkpoints",
+    "Constant",
+    "Cosine",
+    "NonfiniteLossError",
+    "OneCycle",
+    "Progress",
+    "ReplayBuffer",
+    "Schedule",
+    "Trainer",
+    "TrainingConfig",
+    "Validated",
+    "Validation",
+    "make_accelerator",
+]

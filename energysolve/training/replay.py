@@ -1,17 +1,23 @@
 """Problems that were optimized before, to be optimized further (Section 3.2 of the paper)."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import optree
 import torch
+from torch import Tensor
 
 from ..checks import check_whole
+from ..ragged import Ragged, rows_count, rows_select
 
 
 class ReplayBuffer:
-    """A ring of training samples on the device: trees of tensors with one row a sample.
+    """A ring of training samples on the device: trees of tensors with one row a sample, or of `Ragged`.
 
-    Storage is allocated at the first insertion, with the structure and dtypes met there.
+    Storage is allocated at the first insertion, with the structure, dtypes and shapes met there. Where each next sample
+    goes and how many there are is known to the device alone, so with dense tensors neither `insert` nor `sample` waits
+    for it. Samples of different sizes are stored padded; a sample longer than all before widens the storage, and
+    reading the sizes waits for the device.
 
     Args:
         capacity: the most samples that are kept; the oldest are overwritten. 10,000 in the paper.
@@ -20,33 +26,210 @@ class ReplayBuffer:
     def __init__(self, capacity: int = 10_000):
         check_whole("ReplayBuffer", least=1, capacity=capacity)
         self.capacity = capacity
-        self._storage: Any = None
-        self._size = 0
-        self._next = 0
+        self._structure: Any = None
+        self._forms: list[_Form] = []
+        self._columns: dict[str, Tensor] = {}
+        self._written = torch.zeros((), dtype=torch.int64)
+        self._most = 0
 
     def __len__(self) -> int:
-        return self._size
+        """The number of samples stored, without waiting for the device.
 
-    def insert(self, rows: Any) -> None:
-        """Store a batch, over the oldest samples once the ring is full."""
-        rows = optree.tree_map(lambda leaf: leaf.detach()[-self.capacity :], rows)
-        count = len(optree.tree_leaves(rows)[0])
-        if self._storage is None:
-            self._storage = optree.tree_map(lambda leaf: leaf.new_empty(self.capacity, *leaf.shape[1:]), rows)
-        device = optree.tree_leaves(rows)[0].device
-        slots = (self._next + torch.arange(count, device=device)) % self.capacity
-        optree.tree_map_(lambda store, leaf: store.index_copy_(0, slots, leaf), self._storage, rows)
-        self._next = (self._next + count) % self.capacity
-        self._size = min(self._size + count, self.capacity)
+        Insertions that their ``keep`` turned off are counted too, until the ring is full: then it is an upper bound.
+        """
+        return self._most
+
+    @torch.no_grad()
+    def insert(self, rows: Any, keep: Tensor | None = None) -> None:
+        """Store copies of a batch, over the oldest samples once the ring is full.
+
+        Args:
+            rows: tensors with one row a sample, or `Ragged`, in any tree; of more samples than the capacity, the last
+                are stored.
+            keep: a boolean of shape () on the device; where it is False, the buffer keeps what it has.
+
+        Raises:
+            ValueError: if the structure, a dtype, a device or the shape of one row differs from what is stored, or
+                ``keep`` is no single boolean.
+        """
+        if keep is not None and (keep.ndim or keep.dtype != torch.bool):
+            raise ValueError(f"keep must be one boolean, got {keep.dtype} of shape {tuple(keep.shape)}.")
+        count = rows_count(rows)
+        if count > self.capacity:
+            rows, count = rows_select(rows, slice(count - self.capacity, None)), self.capacity
+        leaves: list[Any] = self._admit(rows)
+        slots = (self._written + torch.arange(count, device=self._written.device)) % self.capacity
+        if keep is not None:
+            slots = torch.where(keep, slots, self.capacity)
+        for name, part in _parts(leaves, self._columns).items():
+            self._fitting(name, part).index_copy_(0, slots, part)
+        self._written = self._written + (count if keep is None else count * keep)
+        self._most = min(self._most + count, self.capacity)
 
     def sample(self, batch: int, generator: torch.Generator | None = None) -> Any:
         """``batch`` stored samples, drawn uniformly with replacement.
 
+        Args:
+            batch: how many.
+            generator: source of randomness, on the device of the samples.
+
         Raises:
-            ValueError: if the buffer is empty.
+            ValueError: if nothing was inserted. Where every insertion was turned off by its ``keep``, the samples are
+                zeros and empty graphs.
         """
-        if not self._size:
+        if not self._most:
             raise ValueError("The replay buffer is empty; insert samples first.")
-        device = optree.tree_leaves(self._storage)[0].device
-        rows = torch.randint(self._size, (batch,), generator=generator, device=device)
-        return optree.tree_map(lambda store: store.index_select(0, rows), self._storage)
+        # The remainder of a number this large is uniform to one part in 10^14, and needs no size on the host.
+        numbers = torch.randint(2**62, (batch,), generator=generator, device=self._written.device)
+        slots = numbers % self._written.clamp(1, self.capacity)
+        drawn = {name: column.index_select(0, slots) for name, column in self._columns.items()}
+        leaves = [
+            Ragged.from_padded(drawn[f"{i}.values"], drawn[f"{i}.lengths"]) if form.ragged else drawn[f"{i}"]
+            for i, form in enumerate(self._forms)
+        ]
+        return optree.tree_unflatten(self._structure, leaves)
+
+    def state(self) -> dict[str, Tensor]:
+        """What `load` needs to restore the buffer: the filled rows of the storage and the counters, by name.
+
+        The tensors share memory with the buffer: write or copy them before the next insertion.
+        """
+        rows = {name: column[: self._most] for name, column in self._columns.items()}
+        return {**rows, "written": self._written, "capacity": torch.tensor(self.capacity)}
+
+    @torch.no_grad()
+    def load(self, state: Mapping[str, Tensor], like: Any) -> None:
+        """Become the buffer of which `state` was taken: from here on both draw the same samples.
+
+        Args:
+            state: what `state` returned, on any device.
+            like: a batch such as those to be inserted; its values play no part.
+
+        Raises:
+            ValueError: if the state is that of a buffer of another capacity or of other samples. The buffer is then
+                left as it was.
+        """
+        rows_count(like)
+        leaves, structure = optree.tree_flatten(like)
+        forms = [_Form.of(leaf) for leaf in leaves]
+        most = _check_state(state, forms, self.capacity)
+        columns = {name: part.to(forms[0].device) for name, part in state.items() if name not in _COUNTERS}
+        self._structure, self._forms = (structure, forms) if columns else (None, [])
+        self._columns = {name: self._empty(part) for name, part in columns.items()}
+        for name, part in columns.items():
+            self._columns[name][:most] = part
+        self._written = state["written"].to(forms[0].device, copy=True)
+        self._most = most
+
+    def _admit(self, rows: Any) -> list[Any]:
+        """The leaves of a batch, which must be like those stored."""
+        leaves, structure = optree.tree_flatten(rows)
+        forms = [_Form.of(leaf) for leaf in leaves]
+        if self._structure is None:
+            self._structure, self._forms = structure, forms
+            self._written = self._written.to(forms[0].device)
+        if structure != self._structure:
+            raise ValueError(
+                f"The replay buffer stores samples of structure {self._structure}, got {structure}. Samples of another "
+                "kind need a ReplayBuffer of their own."
+            )
+        for i, (form, stored) in enumerate(zip(forms, self._forms, strict=True)):
+            if form != stored:
+                raise ValueError(f"The replay buffer stores {stored} as tensor {i} of its samples, got {form}.")
+        return leaves
+
+    def _fitting(self, name: str, part: Tensor) -> Tensor:
+        """The storage of a part, allocated or widened where it must be."""
+        column = self._columns.get(name)
+        if column is None or column.shape[1:] != part.shape[1:]:
+            larger = self._empty(part)
+            if column is not None:
+                larger[:, : column.shape[1]] = column
+            self._columns[name] = column = larger
+        return column
+
+    def _empty(self, part: Tensor) -> Tensor:
+        """Storage for samples like those of a part.
+
+        One row more than the capacity: what is not to be kept is written there, and nobody reads it. Zeros, and not
+        whatever the memory holds, because a row that was never written may be drawn, see `sample`.
+        """
+        return part.new_zeros(self.capacity + 1, *part.shape[1:])
+
+
+_COUNTERS = ("written", "capacity")
+
+
+class _Form(NamedTuple):
+    """What all the samples of one leaf have in common."""
+
+    ragged: bool
+    dtype: torch.dtype
+    features: tuple[int, ...]
+    device: torch.device
+
+    @classmethod
+    def of(cls, leaf: Tensor | Ragged) -> "_Form":
+        """The form of a leaf."""
+        tensor = leaf.values if isinstance(leaf, Ragged) else leaf
+        return cls(isinstance(leaf, Ragged), tensor.dtype, tensor.shape[1:], tensor.device)
+
+    def __str__(self) -> str:
+        rows = "any number of rows" if self.ragged else "one row"
+        return f"{rows} of shape {tuple(self.features)} and {self.dtype} on {self.device} a sample"
+
+
+def _parts(leaves: list[Any], columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leaves as tensors with one row a sample, by name; a `Ragged` becomes its lengths and its values, padded at least
+    to the width of the column for them.
+    """
+    parts = {}
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, Ragged):
+            name = f"{i}.values"
+            parts[name] = leaf.padded(max(leaf.longest, columns[name].shape[1] if name in columns else 0))
+            parts[f"{i}.lengths"] = leaf.lengths
+        else:
+            parts[str(i)] = leaf
+    return parts
+
+
+def _check_state(state: Mapping[str, Tensor], forms: list[_Form], capacity: int) -> int:
+    """The number of stored rows in a state, which must suit samples of these forms."""
+    missing = [name for name in _COUNTERS if name not in state]
+    if missing:
+        raise ValueError(f"This is no state of a replay buffer: it lacks {missing}.")
+    if int(state["capacity"]) != capacity:
+        raise ValueError(
+            f"The state is that of a replay buffer of capacity {int(state['capacity'])}, this one has {capacity}. Load "
+            f"it into ReplayBuffer({int(state['capacity'])})."
+        )
+    found = {name: part for name, part in state.items() if name not in _COUNTERS}
+    if not found and not int(state["written"]):
+        return 0
+    expected: dict[str, tuple[Any, ...]] = {}
+    for i, form in enumerate(forms):
+        if form.ragged:
+            expected[f"{i}.values"] = (form.dtype, None, *form.features)
+            expected[f"{i}.lengths"] = (torch.int64,)
+        else:
+            expected[str(i)] = (form.dtype, *form.features)
+    got = {name: (part.dtype, *part.shape[1:]) for name, part in found.items()}
+    if not _agree(got, expected):
+        raise ValueError(f"The state holds samples of other dtypes or shapes: it has {got}, expected {expected}.")
+    counts = {part.shape[0] for part in found.values()}
+    most = max(counts)
+    if len(counts) > 1 or not min(int(state["written"]), capacity) <= most <= capacity:
+        raise ValueError(
+            f"The state is damaged: its tensors have {sorted(counts)} rows, after {int(state['written'])} samples "
+            f"written at a capacity of {capacity}."
+        )
+    return most
+
+
+def _agree(got: dict[str, tuple[Any, ...]], expected: dict[str, tuple[Any, ...]]) -> bool:
+    """Whether names, dtypes and shapes agree; None stands for any size."""
+    return got.keys() == expected.keys() and all(
+        len(got[name]) == len(wanted) and all(w is None or g == w for g, w in zip(got[name], wanted, strict=True))
+        for name, wanted in expected.items()
+    )

@@ -1,40 +1,34 @@
-"""The training loop of the paper: Algorithm 1, and Algorithm 3 where the energy has a scratchpad."""
+"""Training: Algorithm 1 of the paper, and Algorithm 3 where the energy has a scratchpad."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import optree
 import torch
+from accelerate import Accelerator
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..differentiation import Differentiation, Truncated
 from ..halting import Never
+from ..ragged import rows_cat
 from ..recorders import Nothing
 from ..solver import EnergySolver
 from ..tasks.base import Task
+from .accelerators import make_accelerator
+from .callbacks import Callback, Delayed, Progress
+from .checkpoints import Checkpoints
+from .config import TrainingConfig
+from .loss import Loss
 from .replay import ReplayBuffer
+from .sharing import gathered, own_part
+from .state import restore, snapshot
+from .update import NonfiniteLossError, Updater
+from .validation import Validation, Validator
 
-
-@dataclass(frozen=True)
-class Progress:
-    """What a callback sees after an iteration.
-
-    Attributes:
-        iteration: from 1.
-        iterations: how many there will be.
-        loss: 0-d, mean error over the new and the replayed samples, detached; reading it waits for the device.
-        lr: the outer learning rate.
-    """
-
-    iteration: int
-    iterations: int
-    loss: Tensor
-    lr: float
-
-
-class NonfiniteLossError(RuntimeError):
-    """The training loss became NaN or infinite; the weights are those before the iteration."""
+_DEFAULTS = TrainingConfig()
+_MOST_FAILURES = 100
+"""Batches in a row that may be skipped before training stops all the same."""
 
 
 class Trainer:
@@ -44,109 +38,250 @@ class Trainer:
     ``train_steps`` steps, and moves the energy's parameters against the gradient of the mean error, by Adam. Halting
     plays no part in training.
 
+    It runs on Hugging Face accelerate: on one process or, started by ``accelerate launch``, on several, each with its
+    share of every batch. All processes draw from one stream of random numbers, so their number changes no result.
+
     Args:
-        solver: its energy is trained in place; optimizer, layout and initializers are its own or, where it has none,
-            the task's.
+        solver: its energy is trained in place, and moved to the accelerator's device; optimizer, layout and
+            initializers are its own or, where it has none, the task's.
         task: the source of problems.
-        train_steps: steps of inner optimization; 5 in the paper.
-        differentiation: `Truncated(1)` in the paper.
-        replay: the buffer of earlier answers, or None to train on new problems alone.
-        batch_size: new problems an iteration; as many replayed ones join them.
-        lr: the outer learning rate, the highest one where it is scheduled.
-        one_cycle: schedule the learning rate by torch's `OneCycleLR` over the iterations of `fit`; else constant.
-        generator: source of all randomness in training, on the device of the energy.
+        config: the settings.
+        replay: the buffer of earlier answers; by default one of the configured capacity, if that is not 0.
+        validation: when and how to validate; None not to.
+        generator: source of all randomness in training, on the accelerator's device; by default seeded with 0.
+        accelerator: by default a new one with the configured precision, on the GPU if there is one.
+        **settings: fields of `TrainingConfig`, in place of those in ``config``.
+
+    Raises:
+        TypeError: for a setting that does not exist.
+        ValueError: for a setting that is out of range, or an energy without parameters to train.
     """
 
     def __init__(
         self,
         solver: EnergySolver,
         task: Task,
+        config: TrainingConfig = _DEFAULTS,
         *,
-        train_steps: int = 5,
-        differentiation: Differentiation = Truncated(1),  # noqa: B008  (frozen)
         replay: ReplayBuffer | None = None,
-        batch_size: int = 128,
-        lr: float = 1e-3,
-        one_cycle: bool = True,
+        validation: Validation | None = None,
         generator: torch.Generator | None = None,
+        accelerator: Accelerator | None = None,
+        **settings: Any,
     ):
-        parameters = [parameter for parameter in solver.parameters() if parameter.requires_grad]
-        if not parameters:
-            raise ValueError(
-                "The solver's energy has no parameters to train. It must be an nn.Module, such as MLPEnergy or a "
-                "subclass of Energy, with parameters that require gradients."
-            )
-        if min(train_steps, batch_size) < 1 or not lr > 0:
-            raise ValueError(
-                f"train_steps and batch_size must be 1 or more and lr positive; got {train_steps=}, {batch_size=}, "
-                f"{lr=}."
-            )
+        if replay is not None:
+            settings["replay"] = replay.capacity
+        self.config = config = config.changed(settings)
+        self.replay = ReplayBuffer(config.replay) if replay is None and config.replay else replay
+        _check_trainable(solver)
+        self.accelerator = accelerator or make_accelerator(config.precision)
+        self.device = self.accelerator.device
+        self.generator = _generator(generator, self.device)
         self.task = task
-        self.replay = replay
-        self.batch_size = batch_size
-        self.generator = generator
-        self.lr = lr
-        self.one_cycle = one_cycle
-        self.device = parameters[0].device
-        self.optimizer = torch.optim.Adam(parameters, lr=lr)
+        self.energy: Any = solver.energy.to(self.device)  # pyright: ignore[reportFunctionMemberAccess]
         self.solver = solver.replace(
             halting=Never(),
             recorder=Nothing(),
-            differentiation=differentiation,
-            max_steps=train_steps,
+            differentiation=config.differentiation,
+            max_steps=config.train_steps,
             init=solver.init or task.init,
             layout=solver.layout or task.layout,
+            compile=False,
         )
+        self.validator = Validator(validation, task, self.device) if validation else None
+        self.average = None if config.ema is None else copy.deepcopy(self.energy).requires_grad_(False)
+        self.callbacks: list[Callback] = []
+        self._updater: Updater | None = None
 
-    def fit(self, iterations: int, callback: Callable[[Progress], None] | None = None) -> None:
+    @property
+    def trained_energy(self) -> Any:
+        """The energy to use: the moving average if there is one, else the energy that is trained."""
+        return self.energy if self.average is None else self.average
+
+    def fit(
+        self,
+        iterations: int,
+        callback: Callable[[Progress], None] | None = None,
+        *,
+        callbacks: Iterable[Callback] = (),
+        checkpoints: Checkpoints | None = None,
+        resume: bool = False,
+    ) -> None:
         """Train.
 
         Args:
-            iterations: updates of the parameters.
+            iterations: updates of the parameters, in all.
             callback: called after each of them.
+            callbacks: told of everything that happens.
+            checkpoints: where to write checkpoints, and when.
+            resume: go on from the latest of the checkpoints; from the beginning if there is none yet.
 
         Raises:
-            NonfiniteLossError: if the loss becomes NaN or infinite; the parameters are left as they were before that
-                iteration.
+            NonfiniteLossError: if the loss or its gradient becomes NaN or infinite and such batches are not skipped;
+                the parameters are as they were before that iteration, and the last checkpoint is named.
+            CheckpointError: if a checkpoint cannot be written or read.
         """
-        schedule = None
-        if self.one_cycle:
-            schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, self.lr, total_steps=max(iterations, 2))
-        for iteration in range(1, iterations + 1):
-            lr = self.optimizer.param_groups[0]["lr"]
-            loss = self.step()
-            if schedule is not None and iteration < iterations:
-                schedule.step()
-            if callback is not None:
-                callback(Progress(iteration, iterations, loss, lr))
+        self._start(iterations)
+        self.callbacks = [*callbacks, *([_OnIteration(callback)] if callback else [])]
+        latest = checkpoints.latest() if resume and checkpoints is not None else None
+        if checkpoints is not None and latest is not None:
+            restore(self, *checkpoints.load(latest))
+        self._tell("on_start", self.iteration, iterations)
+        delayed = Delayed()
+        while self.iteration < iterations and not self._exhausted():
+            lr = float(self.optimizer.param_groups[0]["lr"])
+            loss, good = self._iterate()
+            delayed.push((self.iteration, lr), torch.stack([loss, good.to(loss.dtype)]))
+            self._report(delayed.arrived(), checkpoints)
+            self._validate()
+            if checkpoints is not None and checkpoints.due(self.iteration, iterations):
+                self._report(delayed.arrived(wait=True), checkpoints)  # no checkpoint after a failure
+                self._save(checkpoints)
+        self._report(delayed.arrived(wait=True), checkpoints)
+        if self.validator is not None and self.validator.validation.patience and self.best_weights is not None:
+            self.trained_energy.load_state_dict(self.best_weights)
 
     def step(self) -> Tensor:
-        """One iteration: draw, optimize, learn, store. Returns the detached loss."""
-        x, target, y, z = self._batch()
-        solution = self.solver.minimize(x, y, z, generator=self.generator)
-        loss = self.task.error(solution, target).mean()
-        if not bool(loss.isfinite()):
-            raise NonfiniteLossError(
-                f"The training loss became {loss.item()}; the parameters are those before this iteration. A lower "
-                "learning rate or inner step size usually helps."
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        if self.replay is not None:
-            self.replay.insert(self.task.split((x, target, solution.y, solution.z)))
-        return loss.detach()
+        """One iteration outside of a run: draw, optimize, learn, store. Returns the detached loss.
 
-    def _batch(self) -> tuple[Any, Any, Any, Any]:
-        """New problems, joined by replayed ones once the buffer holds a batch."""
-        x, target = self.task.sample(self.batch_size, generator=self.generator, device=self.device)
-        assert self.solver.init is not None
+        Raises:
+            NonfiniteLossError: if the loss or its gradient is not finite and such batches are not skipped.
+        """
+        if self._updater is None:
+            self._start(0)
+        loss, good = self._iterate()
+        if not self.config.skip_nonfinite and not bool(good):
+            raise NonfiniteLossError.at(self.iteration, loss.item())
+        return loss
+
+    def example(self) -> Any:
+        """A batch as the replay buffer stores it, of one problem, drawn apart from the run's random numbers."""
+        return self._new(1, torch.Generator(self.device))
+
+    def _start(self, iterations: int) -> None:
+        """Set up a run that has not begun."""
+        self.iteration, self.iterations = 0, iterations
+        self.failures = 0
+        self.best: tuple[int, float] | None = None
+        self.best_weights: dict[str, Tensor] | None = None
+        self.energy.train()
+        self._updater = Updater(Loss(self.solver, self.task), self.config, self.accelerator)
+        if self.average is not None:  # after the processes have agreed on the weights
+            self.average.load_state_dict(self.energy.state_dict())
+        self.optimizer = self._updater.optimizer
+        self.scheduler = self.config.schedule.build(self.optimizer, max(iterations, 1))
+
+    def _iterate(self) -> tuple[Tensor, Tensor]:
+        """One iteration. Returns the loss, and whether it and its gradient were finite, still on the device."""
+        assert self._updater is not None
+        losses, stored = [], []
+        for part in range(self.config.accumulate):
+            x, target, y, z = self.task.merge(own_part(self._draw(), self.accelerator))
+            loss, y, z = self._updater.backward(x, target, y, z, last=part == self.config.accumulate - 1)
+            losses.append(loss)
+            stored.append(self.task.split((x, target, y, z)))
+        loss: Any = self.accelerator.reduce(torch.stack(losses).mean(), reduction="mean")
+        good = self._updater.step(loss)
+        if self.replay is not None:
+            for rows in stored:
+                self.replay.insert(gathered(rows, self.accelerator), keep=good)
+        if self.iterations:
+            with warnings.catch_warnings():  # that the first batch was skipped
+                warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
+                self.scheduler.step()
+        if self.average is not None:
+            _update_average(self.average, self.energy, self.config.ema)
+        self.iteration += 1
+        return loss, good
+
+    def _draw(self) -> Any:
+        """The rows of a batch, over all processes: new problems, and replayed ones once the buffer holds a batch."""
+        new = self._new(self.config.batch_size, self.generator)
+        if self.replay is None or len(self.replay) < self.config.batch_size:
+            return new
+        return rows_cat(new, self.replay.sample(self.config.batch_size, self.generator))
+
+    def _new(self, batch: int, generator: torch.Generator) -> Any:
+        x, target = self.task.sample(batch, generator=generator, device=self.device)
         assert self.solver.layout is not None
+        assert self.solver.init is not None
         layout = self.solver.layout(x)
-        y = self.solver.init(x, layout, self.generator)
-        z = None if self.solver.scratchpad is None else self.solver.scratchpad(x, layout, self.generator)
-        if self.replay is None or len(self.replay) < self.batch_size:
-            return x, target, y, z
-        old = self.replay.sample(self.batch_size, self.generator)
-        new = self.task.split((x, target, y, z))
-        return self.task.merge(optree.tree_map(lambda a, b: torch.cat([a, b]), new, old))
+        y = self.solver.init(x, layout, generator)
+        z = None if self.solver.scratchpad is None else self.solver.scratchpad(x, layout, generator)
+        return self.task.split((x, target, y, z))
+
+    def _report(self, arrived: Iterator[tuple[Any, list[float]]], checkpoints: Checkpoints | None) -> None:
+        """Tell of iterations whose loss has arrived; stop at one that was not finite."""
+        for (iteration, lr), (loss, good) in arrived:
+            self.failures = 0 if good else self.failures + 1
+            if not good and (not self.config.skip_nonfinite or self.failures > _MOST_FAILURES):
+                raise NonfiniteLossError.at(iteration, loss, checkpoints.latest() if checkpoints else None)
+            self._tell("on_iteration", Progress(iteration, self.iterations, loss, lr, skipped=not good))
+            if iteration % self.config.log_every == 0 or iteration == self.iterations:
+                self.accelerator.log({"loss": loss, "lr": lr}, step=iteration)
+
+    def _validate(self) -> None:
+        if self.validator is None or self.iteration % self.validator.validation.every:
+            return
+        validated = self.validator.run(self.iteration, self.trained_energy)
+        if self.best is None or validated.score < self.best[1]:
+            self.best = (self.iteration, validated.score)
+            if self.validator.validation.patience:
+                self.best_weights = {name: t.detach().clone() for name, t in self.trained_energy.state_dict().items()}
+        self._tell("on_validation", validated)
+        self.accelerator.log(validated.flat(), step=self.iteration)
+
+    def _exhausted(self) -> bool:
+        """Whether so many validations have brought nothing better that training stops."""
+        if self.validator is None or self.validator.validation.patience is None or self.best is None:
+            return False
+        waited = self.iteration - self.best[0]
+        return waited >= self.validator.validation.patience * self.validator.validation.every
+
+    def _save(self, checkpoints: Checkpoints) -> None:
+        if self.accelerator.is_main_process:
+            path = checkpoints.save(self.iteration, *snapshot(self), best=self.best[0] if self.best else None)
+            self._tell("on_checkpoint", path)
+        self.accelerator.wait_for_everyone()
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        if self.accelerator.is_main_process:
+            for callback in self.callbacks:
+                getattr(callback, event)(*arguments)
+
+
+class _OnIteration(Callback):
+    """A function of the progress as a callback."""
+
+    def __init__(self, function: Callable[[Progress], None]):
+        self._function = function
+
+    def on_iteration(self, progress):
+        self._function(progress)
+
+
+def _generator(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
+    if generator is None:
+        return torch.Generator(device).manual_seed(0)
+    if generator.device.type != device.type:
+        raise ValueError(
+            f"The generator is on {generator.device}, but training runs on {device}: make it with "
+            f"torch.Generator({str(device)!r}), or pass accelerator=Accelerator(cpu=True)."
+        )
+    return generator
+
+
+def _check_trainable(solver: EnergySolver) -> None:
+    if not any(parameter.requires_grad for parameter in solver.parameters()):
+        raise ValueError(
+            "The solver's energy has no parameters to train. It must be an nn.Module, such as MLPEnergy or a "
+            "subclass of Energy, with parameters that require gradients."
+        )
+
+
+def _update_average(average: Any, energy: Any, decay: float | None) -> None:
+    assert decay is not None
+    with torch.no_grad():
+        get_ema_multi_avg_fn(decay)(list(average.parameters()), list(energy.parameters()), 0)
+        for old, new in zip(average.buffers(), energy.buffers(), strict=True):
+            old.copy_(new)

@@ -1,0 +1,151 @@
+"""Checkpoints on disk: one safetensors file each, complete or absent, and pruned."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..checks import check_whole
+from ..pretrained.files import write_whole
+
+FORMAT_VERSION = 1
+_NAME = re.compile(r"iteration-(\d{8})\.safetensors")
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written or read; earlier ones are as they were."""
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """Where the checkpoints of a run are, how often one is written and which are kept.
+
+    A checkpoint is one file, ``iteration-00001000.safetensors``: tensors, and in the header the rest as JSON with a
+    checksum of the tensors. It is written under a temporary name and renamed, so whenever the process is killed, each
+    file is whole.
+
+    Args:
+        folder: made at the first checkpoint.
+        every: iterations from one to the next; the last iteration always gets one.
+        keep: how many of the newest to keep, 1 or more; the one with the lowest validation error stays besides.
+    """
+
+    folder: Path
+    every: int = 1000
+    keep: int = 2
+
+    def __post_init__(self):
+        object.__setattr__(self, "folder", Path(self.folder))
+        check_whole("Checkpoints", least=1, every=self.every, keep=self.keep)
+
+    def due(self, iteration: int, iterations: int) -> bool:
+        """Whether a checkpoint follows this iteration."""
+        return iteration % self.every == 0 or iteration == iterations
+
+    def path(self, iteration: int) -> Path:
+        """The file of an iteration."""
+        return self.folder / f"iteration-{iteration:08d}.safetensors"
+
+    def save(
+        self, iteration: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], best: int | None = None
+    ) -> Path:
+        """Write a checkpoint, then delete those that the policy does not keep.
+
+        Args:
+            iteration: the one just finished.
+            tensors: copied to the CPU.
+            state: the rest, JSON-able.
+            best: the iteration whose checkpoint is kept whatever its age.
+
+        Raises:
+            CheckpointError: if the file cannot be written; earlier checkpoints are untouched then.
+        """
+        path = self.path(iteration)
+        content = encode(tensors, state)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for stale in self.folder.glob(".iteration-*.tmp"):  # of a process that was killed
+                stale.unlink(missing_ok=True)
+            write_whole(path, content)
+        except OSError as error:
+            last = self.latest()
+            usable = f"The checkpoint before it, {last}, is intact" if last else "There is no earlier checkpoint"
+            raise CheckpointError(
+                f"Cannot write the checkpoint {path}: {error.strerror or error}. {usable}. Free some space or choose "
+                "another folder, then resume."
+            ) from error
+        kept = {*self.iterations()[-self.keep :], best}
+        for old in self.iterations():
+            if old not in kept:
+                self.path(old).unlink(missing_ok=True)
+        return path
+
+    def iterations(self) -> list[int]:
+        """The iterations that have a checkpoint, ascending."""
+        names = (_NAME.fullmatch(path.name) for path in self.folder.glob("iteration-*.safetensors"))
+        return sorted(int(name[1]) for name in names if name)
+
+    def latest(self) -> Path | None:
+        """The newest checkpoint, None if there is none."""
+        found = self.iterations()
+        return self.path(found[-1]) if found else None
+
+    def load(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors and the rest of a checkpoint.
+
+        Raises:
+            CheckpointError: if the file is missing, cut short, altered, or of another format; the message names the
+                checkpoint before it.
+        """
+        try:
+            return decode(path.read_bytes())
+        except (OSError, ValueError) as error:
+            earlier = [self.path(number) for number in self.iterations() if self.path(number).name < path.name]
+            hint = (
+                f"Delete it, and resuming goes on from {earlier[-1]}."
+                if earlier
+                else "There is no checkpoint before it."
+            )
+            raise CheckpointError(f"The checkpoint {path} cannot be used: {error}. {hint}") from error
+
+
+def encode(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
+    """A checkpoint as bytes."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(state)
+    header = {"version": str(FORMAT_VERSION), "sha256": _digest(plain, text), "state": text}
+    return safetensors.torch.save(plain, metadata=header)
+
+
+def decode(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `encode` wrote; a ValueError that says what is wrong with anything else."""
+    try:
+        tensors = safetensors.torch.load(content)
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + length])["__metadata__"]
+        version, checksum, text = header["version"], header["sha256"], header["state"]
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise ValueError(f"its {len(content)} bytes are cut short or no checkpoint ({error})") from error
+    if version != str(FORMAT_VERSION):
+        raise ValueError(f"it has format version {version!r}, and this library reads {FORMAT_VERSION}")
+    if checksum != _digest(tensors, text):
+        raise ValueError("its checksum does not match, so it was damaged")
+    return tensors, json.loads(text)
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,66 @@
+"""Validation while training: how well the energy answers problems that it does not train on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..checks import check_whole
+from ..solver import EnergySolver
+from ..tasks.base import Task
+from .callbacks import Validated
+
+
+@dataclass(frozen=True)
+class Validation:
+    """When and how to validate.
+
+    Args:
+        solver: with the halting criterion and step size of test time; it shares the energy that is trained.
+        every: iterations from one validation to the next.
+        problems: of each difficulty; the same ones every time.
+        patience: stop when so many validations in a row have brought no lower error at the first difficulty, and go
+            back to the weights of the lowest; None to train to the end.
+        seed: of the problems and of their initial answers.
+    """
+
+    solver: EnergySolver
+    every: int = 500
+    problems: int = 256
+    patience: int | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        check_whole("Validation", least=1, every=self.every, problems=self.problems)
+        if self.patience is not None:
+            check_whole("Validation", least=1, patience=self.patience)
+
+
+class Validator:
+    """Validates the energy of a run, with its own random numbers."""
+
+    def __init__(self, validation: Validation, task: Task, device: torch.device):
+        self.validation = validation
+        self._task = task
+        solver = validation.solver
+        self._solver = solver.replace(init=solver.init or task.init, layout=solver.layout or task.layout)
+        self._device = device
+
+    def run(self, iteration: int, energy: Any) -> Validated:
+        """Solve the validation problems with ``energy``, and judge."""
+        solver = self._solver.replace(energy=energy)
+        generator = torch.Generator(self._device).manual_seed(self.validation.seed)
+        found: dict[str, tuple[float, float, float, float]] = {}
+        with torch.no_grad():
+            for difficulty in self._task.difficulties:
+                x, target = self._task.sample(self.validation.problems, difficulty, generator, self._device)
+                start = solver.minimize(x, max_steps=0, generator=generator)
+                end = solver.minimize(x, start.y, start.z)
+                found[difficulty] = (
+                    self._task.error(end, target).double().mean().item(),
+                    start.energy.double().mean().item(),
+                    end.energy.double().mean().item(),
+                    end.steps.double().mean().item(),
+                )
+        by_kind = zip(*found.values(), strict=True)
+        return Validated(iteration, *(dict(zip(found, values, strict=True)) for values in by_kind))

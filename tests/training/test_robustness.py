@@ -1,0 +1,199 @@
+"""What goes wrong in a run and what must not: losses that are not finite, memory, leaks, early stops, averages."""
+
+import copy
+import gc
+import itertools
+
+import psutil
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from energysolve import SGD, EnergyChange, EnergySolver, MLPEnergy, Truncated
+from energysolve.tasks import Addition
+from energysolve.training import Callback, Checkpoints, Constant, NonfiniteLossError, ReplayBuffer, Trainer, Validation
+
+
+class Poisoned(Addition):
+    """Addition with targets or gradients that are not finite in some of the batches, counted from 1."""
+
+    def __init__(self, size, batches, value=float("nan"), in_gradient=False):
+        super().__init__(size)
+        for name, item in (("batches", batches), ("value", value), ("in_gradient", in_gradient), ("drawn", [])):
+            object.__setattr__(self, name, item)
+
+    def sample(self, batch, difficulty="same", generator=None, device=None):
+        x, target = super().sample(batch, difficulty, generator, device)
+        self.drawn.append(batch)
+        poisoned = len(self.drawn) in self.batches
+        return x, target * self.value if poisoned and not self.in_gradient else target
+
+    def error(self, solution, target):
+        error = super().error(solution, target)
+        if self.in_gradient and len(self.drawn) in self.batches:
+            error = error + (solution.y * 0).sum(-1).sqrt()  # 0, with the derivative 0 * inf
+        return error
+
+
+def make(task=None, step_size=3.0, **options) -> Trainer:
+    torch.manual_seed(0)
+    task = task or Addition(3)
+    solver = EnergySolver(MLPEnergy(6, 3, width=16), SGD(step_size), init=task.init)
+    return Trainer(solver, task, batch_size=8, generator=torch.Generator().manual_seed(1), **options)
+
+
+def weights(trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.energy.parameters()])
+
+
+@pytest.mark.parametrize("in_gradient", [False, True], ids=["loss", "gradient"])
+def test_training_stops_and_names_the_last_good_checkpoint(tmp_path, in_gradient):
+    good = make(schedule=Constant())
+    good.fit(6)
+    bad = make(Poisoned(3, [7], in_gradient=in_gradient), schedule=Constant(), replay=None)
+    checkpoints = Checkpoints(tmp_path, every=2)
+    with pytest.raises(NonfiniteLossError, match=r"iteration 7 .*iteration-00000006.*skip_nonfinite"):
+        bad.fit(20, checkpoints=checkpoints)
+    assert torch.equal(weights(good), weights(bad))
+    assert checkpoints.iterations() == [4, 6]
+    tensors, _ = checkpoints.load(checkpoints.latest())
+    assert all(tensor.isfinite().all() for name, tensor in tensors.items() if tensor.is_floating_point())
+
+
+def test_batches_that_are_not_finite_are_skipped_on_request():
+    bad = make(Poisoned(3, [2, 5]), replay=ReplayBuffer(100), skip_nonfinite=True)
+    seen, before = [], []
+
+    def look(progress):
+        seen.append(progress.skipped)
+        before.append(weights(bad))
+
+    bad.fit(8, look)
+    assert seen == [n in (2, 5) for n in range(1, 9)]
+    for number, (old, new) in enumerate(itertools.pairwise(before), start=2):
+        assert torch.equal(old, new) == (number in (2, 5))
+    state = bad.replay.state()
+    assert all(tensor.isfinite().all() for tensor in state.values() if tensor.is_floating_point())
+    assert int(state["written"]) == 8 + 16 * 5
+
+
+def test_skipping_without_end_stops():
+    bad = make(Poisoned(3, range(1, 1000)), skip_nonfinite=True)
+    with pytest.raises(NonfiniteLossError, match="iteration 101"):
+        bad.fit(500)
+
+
+def test_the_average_of_the_weights():
+    trainer = make(ema=0.8, lr=1e-2)
+    expected = copy.deepcopy(trainer.energy)
+
+    def follow(progress):
+        for mean, new in zip(expected.parameters(), trainer.energy.parameters(), strict=True):
+            mean.data = 0.8 * mean.data + 0.2 * new.data
+
+    trainer.fit(20, follow)
+    assert trainer.trained_energy is not trainer.energy
+    for mean, found in zip(expected.parameters(), trainer.trained_energy.parameters(), strict=True):
+        torch.testing.assert_close(mean.data, found.data)
+
+
+def validation(every, patience):
+    solver = EnergySolver(MLPEnergy(6, 3, width=16), SGD(3.0), halting=EnergyChange(rtol=1e-3), max_steps=10)
+    return Validation(solver, every=every, problems=16, patience=patience)
+
+
+def test_early_stopping_returns_to_the_best_weights():
+    found, at = [], {}
+
+    class Watch(Callback):
+        def on_iteration(self, progress):
+            at[progress.iteration] = weights(trainer)
+
+        def on_validation(self, validated):
+            found.append((validated.score, validated.iteration))
+            assert set(validated.error) == {"same", "harder"}
+            assert validated.energy_after["same"] != validated.energy_before["same"]
+            assert 1 <= validated.steps["harder"] <= 10
+
+    trainer = make(lr=0.3, schedule=Constant(), validation=validation(3, 4))  # too fast to go on improving
+    trainer.fit(300, callbacks=[Watch()])
+    assert trainer.iteration < 300
+    best = min(found)[1]
+    assert trainer.iteration == best + 3 * 4
+    assert torch.equal(weights(trainer), at[best])
+
+
+def test_a_limit_on_the_gradient():
+    """Seen by plain gradient descent in place of Adam, which is blind to the length of gradients."""
+    moved = []
+    for limit in (None, 1e6, 1e-3):
+        trainer = make(clip_norm=limit)
+        trainer.step()
+        parameters = [p for p in trainer.energy.parameters() if p.requires_grad]
+        before = weights(trainer)
+        trainer._updater._stepper = torch.optim.SGD(parameters, lr=1.0)
+        trainer.step()
+        moved.append((weights(trainer) - before).norm())
+    assert moved[0] > 2e-3
+    torch.testing.assert_close(moved[1], moved[0])
+    torch.testing.assert_close(moved[2], torch.tensor(1e-3), rtol=1e-3, atol=0)
+
+
+def test_two_batches_an_iteration_average_their_gradients():
+    """Against both batches at once: without replay, the mean of two means is the mean."""
+    twice = make(accumulate=2, schedule=Constant(), lr=1e-2)
+    drawn = []
+    sample = twice.task.sample
+
+    class Joined(Addition):
+        def sample(self, batch, difficulty="same", generator=None, device=None):
+            return tuple(map(torch.cat, zip(*drawn, strict=True)))
+
+    class Watched(Addition):
+        def sample(self, *arguments, **options):
+            drawn.append(sample(*arguments, **options))
+            return drawn[-1]
+
+    starts = torch.rand(16, 3) * 2 - 1
+    twice.task = Watched(3)
+    twice.solver.init = lambda x, layout, generator: starts[8 * (len(drawn) - 1) :][:8]
+    loss = twice.step()
+    once = make(Joined(3), schedule=Constant(), lr=1e-2)
+    once.solver.init = lambda x, layout, generator: starts
+    torch.testing.assert_close(once.step(), loss)
+    torch.testing.assert_close(weights(once), weights(twice))
+
+
+def test_peak_memory_does_not_grow_with_the_steps():
+    def peak(steps):
+        trainer = make(train_steps=steps, differentiation=Truncated(1), step_size=0.01)
+        for _ in range(2):
+            trainer.step()
+        gc.collect()
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as session:
+            trainer.step()
+        events = [event for event in session.profiler.kineto_results.events() if event.name() == "[memory]"]
+        live = most = 0
+        for event in sorted(events, key=lambda event: event.start_ns()):
+            live += event.nbytes()
+            most = max(most, live)
+        return most
+
+    few, more, many = (peak(steps) for steps in (5, 50, 500))
+    assert max(few, more, many) <= 1.05 * min(few, more, many)
+
+
+@pytest.mark.slow
+def test_a_thousand_iterations_leak_nothing():
+    trainer = make(replay=ReplayBuffer(500), ema=0.99)
+    counts, resident = {}, {}
+
+    def count(progress):
+        if progress.iteration in (200, 1000):
+            gc.collect()
+            counts[progress.iteration] = sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
+            resident[progress.iteration] = psutil.Process().memory_info().rss
+
+    trainer.fit(1000, count)
+    assert counts[1000] == counts[200]
+    assert resident[1000] - resident[200] < 8 * 2**20
