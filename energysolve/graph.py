@@ -1,8 +1,19 @@
-"""Batches of graphs (torch-geometric) as problems: answers live on the edges."""
+"""Batches of graphs (torch-geometric) as problems: answers live on the edges, and graphs can be stored and joined."""
 
-from torch_geometric.data import Batch
+from typing import Any
 
-from .layout import Layout, Segment, default_layout
+import optree
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+
+from .layout import Layout, Segment, default_layout, default_selection
+from .ragged import Ragged, rows_select
+
+_GRAPH = Data(num_nodes=1)
+"""Any graph, to be asked for torch-geometric's rules: along which axis an attribute is joined, and whether its numbers
+are those of nodes, which are counted on from graph to graph."""
 
 
 @default_layout.register
@@ -10,3 +21,146 @@ def edge_layout(x: Batch) -> Layout:
     """One row of ``y`` for each edge, in the order of ``edge_index``; each graph is a sample."""
     sources = x["edge_index"][0]
     return Segment(x["batch"][sources], x.num_graphs)
+
+
+def split_graphs(batch: Batch) -> dict[str, Any]:
+    """A batch of graphs as a rows tree, each graph with what it would hold alone.
+
+    Every attribute becomes a `Ragged` whose samples are the graphs: one row an edge, a node or a graph, as torch-
+    geometric's record of the batch says; in a batch that was not made by ``Batch.from_data_list``, as its size says
+    (of a size that fits several, names with "edge" are of edges, others of nodes). Node numbers start from 0 in each
+    graph. Waits for the device.
+
+    Args:
+        batch: graphs of one kind of nodes and edges, with ``edge_index``; nodes and edges of one graph after another.
+
+    Raises:
+        ValueError: if the batch is not of that kind, or an attribute is no dense tensor or fits no graph.
+    """
+    # In the order in which they were set: batch.keys() has none, and the first tensor of a problem gives its dtype.
+    names = list(batch.stores[0].keys())  # pyright: ignore
+    if batch.__class__.__bases__[-1] is not Data or not {"batch", "edge_index"} <= set(names):
+        raise ValueError(
+            f"Expected a Batch of torch_geometric.data.Data with batch and edge_index, got a {type(batch).__name__} "
+            f"with {names}."
+        )
+    nodes = _sizes(batch["batch"], batch.num_graphs, "nodes")
+    edges = _sizes(batch["batch"][batch["edge_index"][0]], batch.num_graphs, "edges")
+    starts = nodes.cumsum(0) - nodes
+    attributes: dict[str, Any] = {}
+    for name in names:
+        if name == "num_nodes":
+            attributes[name] = nodes
+        elif name not in ("batch", "ptr"):
+            lengths = edges if name == "edge_index" else _lengths(batch, name, nodes, edges)
+            values = batch[name].movedim(_axis(name), 0).contiguous()  # rows side by side are quicker to select
+            attributes[name] = _shifted(name, Ragged(values, lengths), -starts)
+    return {"nodes": nodes, "attributes": attributes}
+
+
+def merge_graphs(rows: dict[str, Any]) -> Batch:
+    """The inverse of `split_graphs`: the batch as ``Batch.from_data_list`` would make it of its graphs."""
+    nodes: Tensor = rows["nodes"]
+    starts = nodes.cumsum(0) - nodes
+    merged, slices, increments = Batch(), {}, {}
+    for name, leaf in rows["attributes"].items():
+        if name == "num_nodes":
+            # torch-geometric keeps these as numbers, and needs them for graphs without attributes of nodes.
+            merged._store._num_nodes = leaf.tolist()
+            merged[name] = sum(merged._store._num_nodes)
+            continue
+        merged[name] = _shifted(name, leaf, starts).values.movedim(0, _axis(name)).contiguous()
+        slices[name] = _cumulated(leaf.lengths)
+        increments[name] = starts if _numbers_nodes(name) else torch.zeros_like(starts)
+    merged["batch"] = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), nodes)
+    merged["ptr"] = _cumulated(nodes)
+    merged._num_graphs, merged._slice_dict, merged._inc_dict = len(nodes), slices, increments
+    return merged
+
+
+def select_graphs(batch: Batch, samples: Int[Tensor, " selected"] | slice) -> Batch:
+    """The batch of the graphs with these indices, in this order."""
+    return merge_graphs(rows_select(split_graphs(batch), samples))
+
+
+def split_edges(tree: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A batch of graphs and trees of tensors on its edges as a rows tree: the ``split`` of a task on graphs.
+
+    Args:
+        tree: the batch, followed by tensors ``(edges, ...)``, trees of them, or None.
+
+    Raises:
+        ValueError: if a tensor does not have one row an edge, or the batch cannot be split.
+    """
+    graphs = split_graphs(tree[0])
+    lengths = graphs["attributes"]["edge_index"].lengths
+    edges = tree[0]["edge_index"].shape[1]
+
+    def split(leaf: Any) -> Ragged:
+        if not isinstance(leaf, Tensor) or leaf.ndim == 0 or len(leaf) != edges:
+            got = tuple(leaf.shape) if isinstance(leaf, Tensor) else f"a {type(leaf).__name__}"
+            raise ValueError(f"Expected tensors with one row for each of the {edges} edges of the batch, got {got}.")
+        return Ragged(leaf, lengths)
+
+    return (graphs, *(optree.tree_map(split, part) for part in tree[1:]))  # pyright: ignore
+
+
+def merge_edges(rows: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The inverse of `split_edges`."""
+    return (merge_graphs(rows[0]), *(optree.tree_map(lambda leaf: leaf.values, part) for part in rows[1:]))
+
+
+def _sizes(owner: Tensor, graphs: int, what: str) -> Tensor:
+    """How many entries of ``owner`` each graph has."""
+    if bool((owner.diff() < 0).any()):
+        raise ValueError(f"The {what} of the batch must be sorted by graph, those of the first graph first.")
+    bounds = torch.searchsorted(owner.contiguous(), torch.arange(graphs + 1, device=owner.device))
+    return bounds.diff()
+
+
+def _lengths(batch: Batch, name: str, nodes: Tensor, edges: Tensor) -> Tensor:
+    """Rows of each graph in an attribute."""
+    value = batch[name]
+    if not isinstance(value, Tensor) or value.ndim == 0 or value.layout != torch.strided or "batch" in name:
+        raise ValueError(
+            f"Attribute {name!r} of the batch cannot be stored by graph: expected a dense tensor with a name without "
+            f"'batch' (torch-geometric numbers the values of those anew), got a {type(value).__name__}. Remove it from "
+            "the graphs."
+        )
+    size = value.shape[_axis(name)]
+    slices = getattr(batch, "_slice_dict", {}).get(name)
+    if slices is not None and int(slices[-1]) == size:
+        return slices.diff().to(nodes.device)
+    sizes = {"edge": batch["edge_index"].shape[1], "node": len(batch["batch"]), "graph": len(nodes)}
+    fitting = [kind for kind, count in sizes.items() if count == size]
+    if not fitting:
+        raise ValueError(f"Attribute {name!r} of the batch has {size} rows, expected one for each of one of {sizes}.")
+    if "edge" in fitting and ("edge" in name or len(fitting) == 1):
+        return edges
+    return nodes if "node" in fitting else torch.ones_like(nodes)
+
+
+def _axis(name: str) -> int:
+    return _GRAPH.__cat_dim__(name, None)
+
+
+def _numbers_nodes(name: str) -> bool:
+    return bool(_GRAPH.__inc__(name, None))
+
+
+def _shifted(name: str, leaf: Ragged, starts: Tensor) -> Ragged:
+    """The attribute with the number of its graph's first node added, where its values are numbers of nodes."""
+    if not _numbers_nodes(name):
+        return leaf
+    added = torch.repeat_interleave(starts, leaf.lengths, output_size=len(leaf.values))
+    return Ragged(leaf.values + added.view(-1, *[1] * (leaf.values.ndim - 1)), leaf.lengths)
+
+
+def _cumulated(sizes: Tensor) -> Tensor:
+    return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+
+
+@default_selection.register
+def graph_selection(x: Batch, samples: Tensor, layout: Layout) -> Batch:
+    """`select_graphs`, also where answers live elsewhere than on the edges."""
+    return select_graphs(x, samples)

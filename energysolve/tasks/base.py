@@ -51,11 +51,16 @@ class Task(ABC):
         return layout_of(x)
 
     def split(self, tree: Any) -> Any:
-        """A batch of problems, targets, answers or scratchpads as tensors with one row a sample, for storage."""
+        """A batch as a rows tree (see `energysolve.ragged`), so that its samples can be stored, drawn and joined.
+
+        Args:
+            tree: a tuple ``(x, target, y, z)``; None in the place of a scratchpad stays None. Tensors and trees of
+                tensors with one row a sample need no splitting; graphs do: `energysolve.graph.split_edges`.
+        """
         return tree
 
     def merge(self, rows: Any) -> Any:
-        """The inverse of `split`."""
+        """The inverse of `split`: the batch that a solver and `error` take, from some samples in any order."""
         return rows
 
     def check_difficulty(self, difficulty: str) -> None:

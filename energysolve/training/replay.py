@@ -35,7 +35,7 @@ class ReplayBuffer:
     def __len__(self) -> int:
         """The number of samples stored, without waiting for the device.
 
-        Insertions that their ``keep`` turned off are counted too, until the ring is full: then it is an upper bound.
+        An upper bound where ``keep`` turned insertions off: they are counted too. `sample` is right all the same.
         """
         return self._most
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..halting import Never
+from ..optimizers import SGD
 from ..ragged import rows_cat
 from ..recorders import Nothing
 from ..solver import EnergySolver
@@ -73,7 +74,7 @@ class Trainer:
             settings["replay"] = replay.capacity
         self.config = config = config.changed(settings)
         self.replay = ReplayBuffer(config.replay) if replay is None and config.replay else replay
-        _check_trainable(solver)
+        _check_trainable(solver, config)
         self.accelerator = accelerator or make_accelerator(config.precision)
         self.device = self.accelerator.device
         self.generator = _generator(generator, self.device)
@@ -271,7 +272,12 @@ def _generator(generator: torch.Generator | None, device: torch.device) -> torch
     return generator
 
 
-def _check_trainable(solver: EnergySolver) -> None:
+def _check_trainable(solver: EnergySolver, config: TrainingConfig) -> None:
+    if config.compile and not isinstance(solver.optimizer, SGD):
+        raise ValueError(
+            f"compile=True traces the whole inner loop, which torchopt's transformations do not allow; got "
+            f"{solver.optimizer!r}. Train with SGD, or with compile=False."
+        )
     if not any(parameter.requires_grad for parameter in solver.parameters()):
         raise ValueError(
             "The solver's energy has no parameters to train. It must be an nn.Module, such as MLPEnergy or a "

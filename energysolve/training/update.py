@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from ..compiled import OPTIONS
 from .config import TrainingConfig
 from .loss import Loss
 
@@ -43,7 +44,7 @@ class Updater:
         on_gpu = accelerator.device.type == "cuda"
         if config.compile:
             # Static shapes on a GPU are launched as CUDA graphs.
-            loss.compile(fullgraph=True, dynamic=False, mode="reduce-overhead" if on_gpu else None)
+            loss.compile(fullgraph=True, dynamic=False, options={**OPTIONS, "triton.cudagraphs": on_gpu})
         make = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
         fused = all(parameter.device.type in ("cpu", "cuda") for parameter in self._parameters)
         optimizer = make(

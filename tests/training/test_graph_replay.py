@@ -89,11 +89,12 @@ def test_a_batch_made_by_hand_is_split_like_one_of_a_list(sizes, with_ptr):
         assert len(one.state) == len(mine.x)
 
 
-def test_an_attribute_of_graphs_in_a_batch_made_by_hand():
-    batch = data.Batch(
-        edge_index=torch.tensor([[0, 2, 3], [1, 3, 2]]), batch=torch.tensor([0, 0, 1, 1]), label=torch.tensor([5, 6])
-    )
+def test_attributes_in_a_batch_made_by_hand_are_known_by_their_sizes():
+    batch = data.Batch(edge_index=torch.tensor([[0, 2, 3], [1, 3, 2]]), batch=torch.tensor([0, 0, 1, 1]))
+    batch.label, batch.weight, batch.state = torch.arange(2), torch.arange(3), torch.arange(4)
     rows = graph.split_graphs(batch)["attributes"]
+    assert rows["weight"].lengths.tolist() == [1, 2]
+    assert rows["state"].lengths.tolist() == [2, 2]
     assert rows["label"].lengths.tolist() == [1, 1]
     assert rows["edge_index"].lengths.tolist() == [1, 2]
     assert rows["edge_index"].values.tolist() == [[0, 1], [0, 1], [1, 0]]
@@ -120,8 +121,10 @@ def test_batches_that_cannot_be_split():
     hetero = data.HeteroData()
     hetero["node"].x = torch.zeros(2, 1)
     alone = data.Data(x=torch.zeros(2, 1))
+    other = type("Other", (data.Data,), {})(x=torch.zeros(1, 1), edge_index=torch.zeros(2, 1).long())
     for wrong, message in [
         (data.Batch.from_data_list([hetero]), "Expected a Batch of torch_geometric.data.Data"),
+        (data.Batch.from_data_list([other]), "Expected a Batch of torch_geometric.data.Data"),
         (data.Batch.from_data_list([alone]), "edge_index"),
         (changed(edge_index=batch.edge_index.flip(1)), "edges of the batch must be sorted"),
         (changed(batch=batch.batch.flip(0)), "nodes of the batch must be sorted"),

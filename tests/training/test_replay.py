@@ -235,6 +235,7 @@ def test_a_state_of_another_buffer():
         (state, rows_detach((like[0], {"edges": integers, "n": like[1]["edges"]}, None)), "other dtypes or shapes"),
         ({**state, "1.values": state["1.values"][..., :1]}, like, "other dtypes or shapes"),
         ({**state, "2": state["2"].float()}, like, "other dtypes or shapes"),
+        ({**state, "2": state["2"].unsqueeze(1)}, like, "other dtypes or shapes"),
         ({**state, "2": state["2"][:2]}, like, "damaged.*2, 3"),
         ({**state, "written": torch.tensor(4)}, like, "damaged"),
         ({"capacity": torch.tensor(4), "written": torch.tensor(4)}, like, "other dtypes or shapes"),
