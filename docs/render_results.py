@@ -1,11 +1,11 @@
 """Writes the results sections of the documents from the committed result files, ``docs/results/*.json``.
 
-    python docs/render_results.py          # rewrites README.md and docs/experiments/addition.md
+    python docs/render_results.py          # rewrites README.md, docs/experiments/addition.md and docs/speed.md
     python docs/render_results.py --check  # fails if one is not up to date
 
-Results are of three kinds: ``solve``, the ``result.json`` of ``energysolve solve TASK``, for which a figure of the same
-name (``docs/results/NAME.svg``) is shown where there is one; ``overhead``, written by ``make bench``; and ``settings``,
-written by ``docs/experiments/addition_settings.py``.
+Results are of several kinds: ``solve``, the ``result.json`` of ``energysolve solve TASK``, for which a figure of that
+name (``docs/results/NAME.svg``) is shown where there is one; ``overhead``, written by ``make bench``; ``settings``,
+written by ``docs/experiments/addition_settings.py``; and those of ``energysolve bench``.
 """
 
 import json
@@ -63,6 +63,48 @@ def settings(folder: Path) -> str:
     return "\n\n".join(blocks)
 
 
+MEASUREMENTS = ("iteration", "target", "solving", "memory")
+"""The kinds that ``energysolve bench`` writes."""
+
+
+def speed(folder: Path) -> str:
+    """The block of the page on speed: each measurement's table, and what was asked of it."""
+    found = [result for kind in MEASUREMENTS for _, result in load(folder, kind)]
+    return "\n\n".join(map(measurement, found)) or "No measurement has been committed yet."
+
+
+def measurement(result: dict[str, Any]) -> str:
+    """A result of ``energysolve bench`` as Markdown."""
+    rows = result["rows"]
+    device = result["hardware"]["device"]
+    lines = [f"**{result['title']}**, on {'the CPU' if device == 'cpu' else device}:", ""]
+    lines.append(f"| {' | '.join(name.replace('_', ' ') for name in rows[0])} |")
+    lines.append("|---" * len(rows[0]) + "|")
+    lines += [f"| {' | '.join(map(cell, row.values()))} |" for row in rows]
+    lines += ["", *map(bound, result["bounds"])]
+    if not result["complete"]:
+        lines.append("- The measurement was interrupted.")
+    return "\n".join([*lines, "", origin(result)])
+
+
+def bound(told: dict[str, Any]) -> str:
+    """What a number was and what it had to be."""
+    sense = "at_least" if "at_least" in told else "at_most"
+    verdict = "" if told["met"] else ": **missed**"
+    return f"- {told['what']}: {cell(told['value'])}, {sense.replace('_', ' ')} {cell(told[sense])}{verdict}"
+
+
+def cell(value: Any) -> str:
+    """A value of a table, to three digits."""
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return " to ".join(map(cell, value))
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def origin(result: dict[str, Any]) -> str:
     """How to repeat a result."""
     versions, hardware = result["versions"], result["hardware"]
@@ -107,7 +149,12 @@ def main() -> int:
     """Rewrite the documents, or check them."""
     results = ROOT / "docs" / "results"
     stale = []
-    for name, block in {"README.md": render(results), "docs/experiments/addition.md": settings(results)}.items():
+    blocks = {
+        "README.md": render(results),
+        "docs/experiments/addition.md": settings(results),
+        "docs/speed.md": speed(results),
+    }
+    for name, block in blocks.items():
         path = ROOT / name
         old = path.read_text()
         new = rendered(old, block)

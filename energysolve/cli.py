@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from .commands.bench import bench
 from .commands.info import info
 from .commands.solve import solve
 from .commands.train import train
@@ -14,7 +15,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (solve, train, info):
+for command in (solve, train, bench, info):
     app.command()(command)
 
 

@@ -174,11 +174,43 @@ def default_layout(x: Any) -> Layout:
     return Dense(tensor.shape[0])
 
 
+@singledispatch
+def default_selection(x: Any, samples: Tensor, layout: Layout) -> Any:
+    """The problems of the samples with these indices, in this order.
+
+    Of a tensor with one row a sample, or with one row for each row of the answers, those rows; in place of the index of
+    a `Segment`, the index of what is selected; everything else as it is. Batches of graphs bring a selection of their
+    own.
+    """
+    part, rows = layout.select(samples)
+
+    def take(leaf: Any) -> Any:
+        if not isinstance(leaf, Tensor) or leaf.ndim == 0:
+            return leaf
+        if isinstance(part, Segment) and leaf is getattr(layout, "index", None):
+            return part.index
+        chosen = {layout.rows: rows, layout.batch: samples}.get(len(leaf))
+        return leaf if chosen is None else leaf.index_select(0, chosen)
+
+    return tree_map(take, x)
+
+
 def layout_of(x: Any) -> Layout:
-    """``default_layout(x)``, after loading the adapters for the packages that the type of ``x`` comes from."""
+    """``default_layout(x)``, also for the batch types of other packages that we have adapters for."""
+    _load_adapters(x)
+    return default_layout(x)
+
+
+def select_problems(x: Any, samples: Int[Tensor, " selected"], layout: Layout) -> Any:
+    """``default_selection(x, samples, layout)``, also for the batch types that we have adapters for."""
+    _load_adapters(x)
+    return default_selection(x, samples, layout)
+
+
+def _load_adapters(x: Any) -> None:
+    """Import our modules for the packages that the type of ``x`` comes from."""
     for package in {base.__module__.partition(".")[0] for base in type(x).__mro__} & _ADAPTERS.keys():
         import_module(_ADAPTERS[package])
-    return default_layout(x)
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:

@@ -20,7 +20,7 @@ from .optimizers.base import InnerOptimizer
 from .solution import Status
 from .trees import tree_map
 
-__all__ = ["Carry", "Descent", "Look", "Observer", "Outcome", "StepInfo", "outcome", "run"]
+__all__ = ["Carry", "Descent", "Look", "Observer", "Outcome", "StepInfo", "all_halted", "outcome", "run"]
 
 
 class Carry(NamedTuple):
@@ -156,6 +156,11 @@ class Descent:
 Observer = Callable[[int, Carry], None]
 
 
+def all_halted(carry: Carry) -> bool:
+    """Whether no sample moves on."""
+    return not carry.active.any()
+
+
 def run(
     descent: Descent,
     carry: Carry,
@@ -164,21 +169,23 @@ def run(
     sync_every: int,
     advance: Callable[[Descent, Carry], Carry] = Descent.advance,
     observers: tuple[Observer, ...] = (),
+    stop: Callable[[Carry], bool] = all_halted,
 ) -> Carry:
-    """Advance ``carry``, which stands at iterate ``steps.start``, to ``steps.stop`` or until every sample has halted.
+    """Advance ``carry``, which stands at iterate ``steps.start``, to ``steps.stop`` or until it is time to stop.
 
     Args:
         descent: the solve.
         carry: the iterate to start from.
         steps: the iterates to start a step from.
-        sync_every: how many steps may pass before the host asks the device whether all the samples have halted.
+        sync_every: how many steps may pass before the host asks the device whether it is time to stop.
         advance: `Descent.advance`, or a compiled version of it.
         observers: called with each new iterate and its index.
+        stop: whether it is time to stop, which it is not where every sample moves on.
     """
     if sync_every == 1 and advance is Descent.advance:
         carry, steps = _run_together(descent, carry, steps, observers)
     for step in steps:
-        if (step - steps.start) % sync_every == 0 and not carry.active.any():
+        if (step - steps.start) % sync_every == 0 and stop(carry):
             break
         carry = advance(descent, carry)
         for observe in observers:

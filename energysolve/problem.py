@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .compaction import run_compacted
 from .halting import Halting
-from .layout import Layout
+from .layout import Layout, select_problems
 from .loop import Carry, Descent, Observer, Outcome, outcome, run
 from .objective import Objective
 from .observers import Recording, Tail
 from .optimizers.base import InnerOptimizer
-from .recorders import Recorder
+from .recorders import Nothing, Recorder
 from .trees import tree_leaves, tree_map
 
 
@@ -31,6 +32,7 @@ class Problem:
     max_steps: int
     sync_every: int
     advance: Callable[[Descent, Carry], Carry] = Descent.advance
+    compact: bool = False
     parameters: tuple[Tensor, ...] = ()
 
     def descent(self, context: Any) -> Descent:
@@ -43,16 +45,20 @@ class Problem:
             carry = descent.start(detach(free))
             recording = Recording(self.recorder, carry, self.layout)
             last = Tail(tail, self.max_steps, carry, self.layout) if tail else None
-            observers: tuple[Observer, ...] = (recording,) if last is None else (recording, last)
-            carry = run(
-                descent,
-                carry,
-                range(self.max_steps),
-                sync_every=self.sync_every,
-                advance=self.advance,
-                observers=observers,
-            )
+            watching = (None if isinstance(self.recorder, Nothing) else recording, last)
+            observers: tuple[Observer, ...] = tuple(observer for observer in watching if observer is not None)
+            steps, sync = range(self.max_steps), self.sync_every
+            if self.compact:
+                carry = run_compacted(descent, carry, steps, self._only, sync_every=sync, observers=observers)
+            else:
+                carry = run(descent, carry, steps, sync_every=sync, advance=self.advance, observers=observers)
             return outcome(carry, recording.finish(carry.steps)), last
+
+    def _only(self, samples: Tensor) -> Descent:
+        """The solve of the samples with these indices alone."""
+        context = self.encode(select_problems(self.x, samples, self.layout))
+        layout, _ = self.layout.select(samples)
+        return Descent(Objective(self.function, detach(context), layout), self.optimizer, self.halting)
 
 
 def detach(tree: Any) -> Any:

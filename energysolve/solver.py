@@ -1,7 +1,6 @@
 """The solver: an energy, an optimizer, a halting criterion and the rest, composed."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +18,7 @@ from .objective import check_takes_scratchpad
 from .optimizers.base import InnerOptimizer
 from .problem import Problem
 from .recorders import Nothing, Recorder
+from .saving import Pretrained
 from .solution import Solution
 from .trees import tree_leaves, tree_map
 
@@ -33,11 +33,12 @@ _FIELDS = (
     "layout",
     "scratchpad",
     "compile",
+    "compact",
     "sync_every",
 )
 
 
-class EnergySolver(nn.Module):
+class EnergySolver(Pretrained, nn.Module):
     """Finds low-energy answers: ``solver.minimize(x)``.
 
     Args:
@@ -53,6 +54,9 @@ class EnergySolver(nn.Module):
             ``x``, or what the type of ``x`` (a batch of graphs) brings along.
         scratchpad: initial scratchpads, like ``init`` (Appendix B of the paper).
         compile: compile the step with `torch.compile`.
+        compact: let samples that have halted leave the computation, so that a few slow ones do not keep the whole batch
+            busy; `energysolve.compaction` says what that asks of ``x`` and the energy. Results are the same, except
+            for the rounding of matrix products, which depends on the size of a batch. Not together with ``compile``.
         sync_every: how many steps may pass before the host asks whether all the samples have halted; by default 1 on
             the CPU and 10 elsewhere. It changes no result.
 
@@ -74,6 +78,7 @@ class EnergySolver(nn.Module):
         layout: LayoutFunction | None = None,
         scratchpad: Initializer | None = None,
         compile: bool = False,
+        compact: bool = False,
         sync_every: int | None = None,
     ):
         super().__init__()
@@ -94,7 +99,13 @@ class EnergySolver(nn.Module):
         self.layout = layout
         self.scratchpad = scratchpad
         self.compile = bool(compile)  # pyright: ignore  (nn.Module.compile is not for solvers)
+        self.compact = bool(compact)
         self.sync_every = sync_every
+        if compile and compact:
+            raise ValueError(
+                "compile=True and compact=True exclude each other: the step would be compiled anew for every size that "
+                "the batch shrinks to. Leave out one of the two."
+            )
         check_whole("EnergySolver", least=0, max_steps=max_steps)
         if sync_every is not None:
             check_whole("EnergySolver", least=1, sync_every=sync_every)
@@ -137,6 +148,26 @@ class EnergySolver(nn.Module):
                 return self._minimize(x, y, z, steps, generator)
         return self._minimize(x, y, z, steps, generator)
 
+    def descend(self, x: Any, y: Any = None, z: Any = None, *, generator: torch.Generator | None = None) -> Any:
+        """Take ``max_steps`` steps with every sample, as training does, and return the answers alone.
+
+        Nothing is checked on the way and nothing halts: no energy at the answer, no status, and the host never waits
+        for the device, so the whole descent can be compiled. An energy that is not finite shows in the answers.
+
+        Args:
+            x: the problems.
+            y: initial answers; by default from ``init``.
+            z: initial scratchpads; by default from ``scratchpad``.
+            generator: for initial answers that are drawn at random.
+
+        Returns:
+            ``(y, z)``, ``z`` None where there is no scratchpad, with the gradients of the solver's ``differentiation``.
+        """
+        problem, free = self._problem(x, y, z, self.max_steps, generator)
+        differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
+        free = differentiation.descend(problem, free)
+        return free if len(free) == 2 else (free[0], None)
+
     def forward(self, x: Any, y: Any = None, z: Any = None, **options: Any) -> Solution:
         """`minimize`."""
         return self.minimize(x, y, z, **options)
@@ -155,46 +186,24 @@ class EnergySolver(nn.Module):
         solver.training = self.training  # not by .train(), which would change the shared energy
         return solver
 
-    def save_pretrained(self, path: str | Path) -> None:
-        """Write the energy's weights and the solver's configuration into a folder.
-
-        The folder then holds ``model.safetensors`` and ``config.json``, with a checksum of the weights. Each file
-        appears whole or not at all.
-
-        Raises:
-            TypeError: if a part cannot be written down, such as an initializer that is a function.
-        """
-        from .pretrained.files import save
-
-        save(self, Path(path))
-
-    @classmethod
-    def from_pretrained(cls, path_or_name: str | Path, *, energy: nn.Module | None = None) -> "EnergySolver":
-        """A solver with a trained energy, ready for use.
-
-        Args:
-            path_or_name: a folder written by `save_pretrained`, or the name of an energy that comes with the library.
-            energy: for energies that are not the library's own, one of the right architecture, into which the
-                weights are loaded.
-
-        Raises:
-            FileNotFoundError: if there is no such folder and no such name; the message lists the names.
-            ValueError: if the files are damaged, or belong to another architecture.
-        """
-        from .pretrained.files import load
-
-        return load(cls, path_or_name, energy)
-
     def extra_repr(self) -> str:
         shown = ("optimizer", "init", "halting", "differentiation", "recorder", "max_steps")
         return "\n".join(f"{name}={getattr(self, name)!r}," for name in shown)
 
     def _minimize(self, x, y, z, max_steps, generator) -> Solution:
+        problem, free = self._problem(x, y, z, max_steps, generator)
+        if problem.layout.batch == 0:
+            return _empty(free)
+        differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
+        found = differentiation.solve(problem, free)
+        y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
+        return Solution(y, z, found.at.energy, found.steps, found.status, found.record)
+
+    def _problem(self, x, y, z, max_steps, generator) -> tuple[Problem, Any]:
+        """The problem of one solve, and the initial free variables."""
         layout = layout_of(x) if self.layout is None else self.layout(x)
         _expect("layout(x)", layout, Layout, "a Layout such as Dense(batch)")
         free = self._initial(x, y, z, layout, generator)
-        if layout.batch == 0:
-            return _empty(free)
         problem = Problem(
             x=x,
             encode=self.energy.encode if isinstance(self.energy, Energy) else _identity,
@@ -206,12 +215,10 @@ class EnergySolver(nn.Module):
             max_steps=max_steps,
             sync_every=self.sync_every or (1 if tree_leaves(free)[0].device.type == "cpu" else 10),
             advance=advance_compiled if self.compile else Descent.advance,
+            compact=self.compact,
             parameters=tuple(self.parameters()) if torch.is_grad_enabled() else (),
         )
-        differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
-        found = differentiation.solve(problem, free)
-        y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
-        return Solution(y, z, found.at.energy, found.steps, found.status, found.record)
+        return problem, free
 
     def _initial(self, x, y, z, layout, generator) -> Any:
         if y is None:

@@ -5,14 +5,16 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from energysolve import SGD, EnergyChange, EnergySolver, MLPEnergy, Uniform, cli, pretrained
+from energysolve import SGD, EnergyChange, EnergySolver, MLPEnergy, Status, Uniform, cli, pretrained
 from energysolve.experiments.evaluation import Evaluation, evaluate, step_edges, stream
 from energysolve.experiments.report import comparison, milestones
 from energysolve.pretrained.files import read_config
 from energysolve.tasks import Addition
+from energysolve.training import Cosine, TrainingConfig
 
 SMALL = ["--size", "4", "--width", "16", "--batch-size", "16"]
 
@@ -80,6 +82,111 @@ def test_max_steps_of_zero_leaves_the_initial_answers(run, model):
     assert "just as many" in out or "as many steps on average as" in out
 
 
+@pytest.fixture
+def problems(tmp_path):
+    """A file of problems, relative to the folder that the commands run in."""
+    torch.manual_seed(1)
+    np.savez(tmp_path / "problems.npz", x=(torch.rand(25, 8) * 2 - 1).numpy())
+    return "problems.npz"
+
+
+def test_solve_a_file(run, model, problems, tmp_path):
+    code, out, err = run(
+        "solve", "addition", "--model", model, "--input", problems, "--output", "new/answers.npz", "--chunk", "10"
+    )
+    assert (code, err) == (0, "")
+    assert "25/25" in out
+    assert "Solved 25 problems" in out
+    assert "Saved new/answers.npz" in out
+    with np.load(tmp_path / problems) as given, np.load(tmp_path / "new" / "answers.npz") as found:
+        solver = EnergySolver.from_pretrained(model)
+        for start in (0, 10, 20):
+            rows = slice(start, start + 10)
+            generator = stream(f"solve file {start}", 0)
+            expected = solver.minimize(torch.from_numpy(given["x"][rows]), generator=generator)
+            np.testing.assert_allclose(found["y"][rows], expected.y.numpy(), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(found["energy"][rows], expected.energy.numpy(), rtol=1e-4, atol=1e-5)
+        counts = [int((found["status"] == status).sum()) for status in Status]
+    words = " ".join(out.split())
+    assert f"{counts[0]} converged, {counts[1]} used up their steps, {counts[2]} met a NaN" in words
+    assert list((tmp_path / "new").iterdir()) == [tmp_path / "new" / "answers.npz"]
+
+
+def test_solve_a_file_with_other_settings(run, model, problems, tmp_path):
+    def answers(*more):
+        options = ["--model", model, "--input", problems, "--output", "a.npz", "--overwrite", *more]
+        assert run("solve", "addition", *options)[0] == 0
+        with np.load(tmp_path / "a.npz") as found:
+            return found["y"], found["steps"]
+
+    first, _ = answers()
+    np.testing.assert_array_equal(answers("--seed", "0")[0], first)
+    assert (answers("--seed", "1")[0] != first).any()
+    y, steps = answers("--max-steps", "0")
+    assert not steps.any()
+    assert (abs(y) <= 1).all()
+
+
+def test_an_interrupted_file_is_resumed(run, model, problems, tmp_path, monkeypatch):
+    options = ["solve", "addition", "--model", model, "--input", problems, "--chunk", "4"]
+    assert run(*options, "--output", "whole.npz")[0] == 0
+    minimize, calls = EnergySolver.minimize, []
+
+    def interrupt(self, *arguments, **keywords):
+        assert self.compact  # a few slow problems must not keep a whole chunk waiting
+        calls.append(None)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return minimize(self, *arguments, **keywords)
+
+    monkeypatch.setattr(EnergySolver, "minimize", interrupt)
+    code, out, _ = run(*options, "--output", "a.npz")
+    assert code == 130
+    assert "Interrupted after 8 problems, which are kept. Go on with --resume." in " ".join(out.split())
+    monkeypatch.setattr(EnergySolver, "minimize", minimize)
+    code, out, err = run(*options, "--output", "a.npz")
+    assert code == 1
+    assert "a.npz.partial keeps" in err
+    assert err.count("\n") == 1
+    code, _, err = run(*options, "--output", "a.npz", "--resume", "--seed", "3")
+    assert code == 1
+    assert "seed (0 then, 3 now)" in err
+    code, out, err = run(*options, "--output", "a.npz", "--resume")
+    assert (code, err) == (0, "")
+    assert "Solved 17 problems and 8 before" in " ".join(out.split())
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--problems", "5", "--input", "problems.npz", "--output", "a.npz"], "--problems does not go with --input"),
+        (["--chunk", "5"], "--chunk goes with --input"),
+        (["--resume"], "--resume goes with --input"),
+        (["--overwrite"], "--overwrite goes with --input"),
+        (["--input", "problems.npz"], "--output answers.npz"),
+        (["--input", "problems.npz", "--output", "a.npz", "--chunk", "0"], "--chunk"),
+        (["--input", "problems.npz", "--output", "a.npz", "--resume", "--overwrite"], "choose one"),
+        (["--input", "problems.npz", "--output", "a.txt"], ".npz or .csv"),
+        (["--input", "problems.npz", "--output", "there.npz"], "there.npz exists"),
+        (["--input", "problems.npz", "--output", "there.npz/a.npz"], "irectory"),
+        (["--input", "missing.npz", "--output", "a.npz"], "no file missing.npz"),
+        (["--input", "wide.csv", "--output", "a.npz"], "takes 8"),
+        (["--input", "text.csv", "--output", "a.npz"], "line 2: 'x' is not a number"),
+    ],
+)
+def test_errors_about_files_are_one_line(run, model, problems, tmp_path, arguments, message):
+    (tmp_path / "there.npz").write_text("precious")
+    (tmp_path / "wide.csv").write_text(",".join("1" * 9))
+    (tmp_path / "text.csv").write_text("1,2,3,4,5,6,7,8\n1,2,3,x,5,6,7,8\n")
+    code, _, err = run("solve", "addition", "--model", model, *arguments)
+    assert code != 0
+    assert message in err
+    assert err.count("\n") == 1
+    assert err.startswith("energysolve: ")
+    assert (tmp_path / "there.npz").read_text() == "precious"
+
+
 def test_train_saves_a_solver_with_its_history(run, tmp_path):
     options = [*SMALL, "--iterations", "4", "--output", "new", "--test-max-steps", "6", "--test-atol", "1e-3"]
     code, out, err = run("train", "addition", *options)
@@ -129,22 +236,48 @@ def test_training_repeats_with_its_seed(run, tmp_path):
     assert weights("a", "5") == weights("b", "5") != weights("c", "6")
 
 
-def test_interrupted_training_says_so_and_saves_nothing(run, tmp_path, monkeypatch):
+def test_interrupted_training_says_so_and_is_resumed(run, tmp_path, monkeypatch):
     from energysolve.training import Trainer
 
-    steps = iter([Trainer.step, Trainer.step])
+    iterate = Trainer._iterate
 
-    def step(self):
-        try:
-            return next(steps)(self)
-        except StopIteration:
-            raise KeyboardInterrupt from None
+    def interrupted(self):
+        if self.iteration == 2:
+            raise KeyboardInterrupt
+        return iterate(self)
 
-    monkeypatch.setattr(Trainer, "step", step)
-    code, out, _ = run("train", "addition", *SMALL, "--iterations", "9", "--output", "new")
+    monkeypatch.setattr(Trainer, "_iterate", interrupted)
+    options = ("train", "addition", *SMALL, "--iterations", "9", "--output", "new")
+    code, out, _ = run(*options, "--checkpoint-every", "1")
     assert code == 130
-    assert "Interrupted after 2 of 9 iterations; nothing was saved." in out
-    assert not list((tmp_path / "new").iterdir())
+    assert "Interrupted after 2 of 9 iterations; no solver was saved." in out
+    assert "with --resume goes on from" in out
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoints"]
+    monkeypatch.setattr(Trainer, "_iterate", iterate)
+    code, _, err = run(*options)
+    assert (code, err.count("\n")) == (1, 1)
+    assert "holds checkpoints of another run, the latest after iteration 2" in err
+    code, out, _ = run(*options, "--checkpoint-every", "1", "--resume")
+    assert code == 0
+    assert "Resumed after iteration 2." in out
+    assert run(*options[:-1], "whole")[0] == 0
+    weights = [EnergySolver.from_pretrained(tmp_path / name).state_dict() for name in ("new", "whole")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_presets_and_settings(run, tmp_path):
+    options = ("--preset", "paper", *SMALL, "--iterations", "3", "--ema", "0.5", "--schedule", "cosine")
+    trackers = ("--tracker", "csv", "--log-every", "1", "--validate-every", "2", "--output", "new")
+    code, out, err = run("train", "addition", *options, *trackers)
+    assert code == 0, err
+    assert re.search(r"2  same: error .*, energy .* -> .*, .* steps;  harder", out)
+    training = read_config(tmp_path / "new")["training"]
+    settings = TrainingConfig.from_json(training["settings"]["training"])
+    assert (settings.lr, settings.ema, settings.schedule) == (1e-4, 0.5, Cosine())
+    assert training["preset"] == "paper"
+    rows = (tmp_path / "new" / "progress.csv").read_text().splitlines()
+    assert rows[0].startswith("iteration,loss,lr,same/error")
+    assert [row.partition(",")[0] for row in rows[1:]] == ["1", "2", "2", "3"]
 
 
 def test_info_lists_what_is_shipped(run):
@@ -171,6 +304,12 @@ def test_without_arguments_it_shows_the_commands(run):
         (["solve", "addition", "--colour", "3"], "No such option"),
         (["solve", "addition", "--model", "nothing"], "no folder nothing"),
         (["train", "addition", "--lr", "-1"], "lr positive"),
+        (["train", "addition", "--preset", "fast"], "the presets are: paper, tuned"),
+        (["train", "addition", "--schedule", "steep"], "the schedules are: one-cycle, constant, cosine"),
+        (["train", "addition", "--precision", "half"], "precision among no, bf16, fp16"),
+        (["train", "addition", "--tracker", "diary"], "diary"),
+        (["train", "addition", "--resume", "--overwrite"], "choose one"),
+        (["train", "addition", "--resume", "--checkpoint-every", "0"], "needs checkpoints"),
         (["train", "addition", "--step-size", "nan"], "finite lr"),
         (["train", "addition", "--test-atol", "0"], "positive tolerance"),
     ],

@@ -8,6 +8,7 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -17,8 +18,9 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SMALL = {
     "solve": ["--problems", "4", "--max-steps", "3", "--output", "out"],
-    "train": ["--iterations", "1", "--size", "4", "--width", "8", "--test-max-steps", "2", "--overwrite"],
+    "train": ["--iterations", "1", "--size", "4", "--width", "8", "--test-max-steps", "2"],
     "info": [],
+    "bench": ["--size", "4", "--width", "8", "--batch-size", "4", "--rounds", "2", "--no-compile"],
 }
 """Options that make a documented command quick; the last of an option counts."""
 
@@ -54,8 +56,12 @@ def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
     if "--model" in arguments:  # what an earlier command of the page has made
         folder = tmp_path / arguments[arguments.index("--model") + 1]
         EnergySolver(MLPEnergy(8, 4, width=8), SGD(1.0), init=Uniform((4,))).save_pretrained(folder)
+    options = SMALL[arguments[1]]
+    if "--input" in arguments:  # a file that the page describes
+        np.savez(tmp_path / arguments[arguments.index("--input") + 1], x=np.zeros((4, 800)))
+        options = ["--max-steps", "3"]
     with pytest.raises(SystemExit) as stop:
-        cli.main([*arguments[1:], *SMALL[arguments[1]]])
+        cli.main([*arguments[1:], *options])
     assert stop.value.code == 0, capsys.readouterr().err
 
 
@@ -94,7 +100,12 @@ def renderer():
 
 
 def test_documents_show_the_results_that_are_committed(renderer):
-    for name, render in {"README.md": renderer.render, "docs/experiments/addition.md": renderer.settings}.items():
+    blocks = {
+        "README.md": renderer.render,
+        "docs/experiments/addition.md": renderer.settings,
+        "docs/speed.md": renderer.speed,
+    }
+    for name, render in blocks.items():
         document = (ROOT / name).read_text()
         assert document == renderer.rendered(document, render(ROOT / "docs" / "results")), name
 

@@ -1,4 +1,4 @@
-"""A solver with a trained energy as a folder: ``model.safetensors`` and ``config.json``.
+"""A solver with a trained energy as a folder: ``model.safetensors``, ``config.json`` and a ``README.md``.
 
 The configuration names the format, the energy with its arguments, the parts of the solver and the checksum of the
 weights, so that a folder that is damaged or belongs to something else is recognized before anything is built.
@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from ..energies.mlp import MLPEnergy
 from ..serialization import from_config, to_config
 from ..version import __version__
+from .card import model_card, unedited
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+CARD = "README.md"
 FORMAT_VERSION = 1
 
 _ENERGIES: dict[str, type] = {cls.__name__: cls for cls in (MLPEnergy,)}
@@ -29,7 +31,9 @@ _ENERGIES: dict[str, type] = {cls.__name__: cls for cls in (MLPEnergy,)}
 
 _PARTS = ("optimizer", "init", "halting", "differentiation", "recorder", "scratchpad")
 _OPTIONAL = ("init", "scratchpad")
-_NUMBERS = ("max_steps", "compile", "sync_every")
+_NUMBERS = ("max_steps", "compile", "compact", "sync_every")
+_LATER = {"compact": False}
+"""Entries that configurations written by earlier versions lack, with what those versions did."""
 _SHIPPED = Path(__file__).parent
 
 
@@ -38,13 +42,14 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in _SHIPPED.glob(f"*/{CONFIG}"))
 
 
-def save(solver: Any, path: Path, training: Mapping[str, Any] | None = None) -> None:
+def save(solver: Any, path: Path, training: Mapping[str, Any] | None = None, name: str | None = None) -> None:
     """Write the energy's weights and the solver's configuration into a folder, see `EnergySolver.save_pretrained`.
 
     Args:
         solver: an `EnergySolver` whose energy is a module.
         path: the folder, made if need be; files there are replaced, each at once.
         training: how the energy was trained, JSON-able, kept as it is under ``"training"``.
+        name: what the model card calls the solver, by default the name of the folder.
 
     Raises:
         TypeError: if a part cannot be written down; nothing is written then.
@@ -67,6 +72,14 @@ def save(solver: Any, path: Path, training: Mapping[str, Any] | None = None) -> 
     # The weights first: a folder is recognized by its configuration.
     write_whole(path / WEIGHTS, weights)
     write_whole(path / CONFIG, text.encode())
+    write_card(path, config, name or path.resolve().name)
+
+
+def write_card(folder: Path, config: Mapping[str, Any], name: str) -> None:
+    """Write the model card, unless there is one that somebody has written or edited."""
+    path = folder / CARD
+    if not path.exists() or unedited(path.read_text(encoding="utf-8", errors="replace")):
+        write_whole(path, model_card(config, name).encode())
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -123,7 +136,8 @@ def find(path_or_name: str | Path) -> Path:
     what = f"the folder {path_or_name} holds no {CONFIG}" if folder.is_dir() else f"there is no folder {path_or_name}"
     raise FileNotFoundError(
         f"No trained energy {str(path_or_name)!r}: {what}, and the names that come with the library are: "
-        f"{', '.join(names()) or '(none)'}. Pass one of them, or a folder written by save_pretrained."
+        f"{', '.join(names()) or '(none)'}. Pass one of them, a folder written by save_pretrained, or the id of a "
+        'model on the Hugging Face hub, "user/model".'
     )
 
 
@@ -209,7 +223,7 @@ def _solver_config(solver: Any) -> dict[str, Any]:
 
 
 def _solver_parts(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    written = config["solver"]
+    written = _LATER | config["solver"]
     path = folder / CONFIG
     differing = sorted(set(written) ^ {*_PARTS, *_NUMBERS})
     if differing:

@@ -1,0 +1,145 @@
+"""The plain reference: the paper's method as anyone would first write it in PyTorch, with nothing of this library."""
+
+import random
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..energies.mlp import MLPEnergy
+
+
+class PlainEnergy(nn.Module):
+    """A multilayer perceptron on the concatenation of problem and answer.
+
+    Args:
+        x_dim: entries of a problem.
+        y_dim: entries of an answer.
+        width: units of each hidden layer.
+        depth: number of hidden layers.
+    """
+
+    def __init__(self, x_dim: int, y_dim: int, width: int, depth: int):
+        super().__init__()
+        sizes = [x_dim + y_dim, *[width] * depth]
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.head = nn.Linear(width, 1)
+
+    @classmethod
+    def like(cls, energy: MLPEnergy) -> "PlainEnergy":
+        """The same function as an energy of the library, on its device."""
+        plain = cls(energy.x_dim, energy.y_dim, energy.width, energy.depth).to(energy.head.weight.device)
+        with torch.no_grad():
+            plain.hidden[0].weight.copy_(torch.cat([energy.from_x.weight, energy.from_y.weight], dim=1))  # pyright: ignore
+            plain.hidden[0].bias.copy_(energy.from_x.bias)  # pyright: ignore
+        for own, other in zip([*plain.hidden[1:], plain.head], [*energy.hidden, energy.head], strict=True):
+            own.load_state_dict(other.state_dict())
+        return plain
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Energies ``(batch,)``."""
+        h = torch.cat([x, y], dim=-1)
+        for layer in self.hidden:
+            h = F.silu(layer(h))
+        return self.head(h).squeeze(-1)
+
+
+def plain_descent(
+    energy: PlainEnergy, x: Tensor, y: Tensor, steps: int, step_size: float, *, track_last: bool = False
+) -> Tensor:
+    """The answers ``(batch, y_dim)`` after ``steps`` steps from ``y``; for training, the last one is differentiable."""
+    for step in range(steps):
+        y = y.detach().requires_grad_()
+        last = track_last and step == steps - 1
+        (gradient,) = torch.autograd.grad(energy(x, y).sum(), y, create_graph=last)
+        y = y - step_size * gradient
+    return y
+
+
+class PlainTraining:
+    """Algorithm 1 of the paper for the addition of vectors, with its Adam and a list as replay buffer.
+
+    Args:
+        size: entries of a summand.
+        width: units of each hidden layer.
+        depth: number of hidden layers.
+        batch_size: new problems an iteration; as many replayed ones join them.
+        train_steps: inner steps an iteration.
+        step_size: of the inner steps.
+        replay: capacity of the buffer.
+        lr: learning rate of Adam.
+        device: where to train.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        width: int,
+        depth: int,
+        batch_size: int,
+        train_steps: int,
+        step_size: float,
+        replay: int,
+        lr: float,
+        device: torch.device | str,
+    ):
+        self.size, self.batch_size, self.train_steps, self.step_size = size, batch_size, train_steps, step_size
+        self.replay = replay
+        self.device = device
+        self.energy = PlainEnergy(2 * size, size, width, depth).to(device)
+        self.adam = torch.optim.Adam(self.energy.parameters(), lr=lr)
+        self.buffer: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.seed(0)
+
+    def seed(self, seed: int) -> None:
+        """Seed all that is random from here on."""
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.chance = random.Random(seed)
+
+    def draw(self, batch: int, bound: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+        """Problems, their answers, and initial answers."""
+        x = (torch.rand(batch, 2 * self.size, generator=self.generator, device=self.device) * 2 - 1) * bound
+        y = torch.rand(batch, self.size, generator=self.generator, device=self.device) * 2 - 1
+        return x, x[:, : self.size] + x[:, self.size :], y
+
+    def step(self) -> Tensor:
+        """One iteration; returns the loss."""
+        x, target, y = self.draw(self.batch_size)
+        if len(self.buffer) >= self.batch_size:
+            old = self.chance.choices(self.buffer, k=self.batch_size)
+            x = torch.cat([x, torch.stack([row[0] for row in old])])
+            target = torch.cat([target, torch.stack([row[1] for row in old])])
+            y = torch.cat([y, torch.stack([row[2] for row in old])])
+        y = plain_descent(self.energy, x, y, self.train_steps, self.step_size, track_last=True)
+        loss = (y - target).square().mean()
+        self.adam.zero_grad()
+        loss.backward()
+        self.adam.step()
+        self.buffer.extend(zip(x, target, y.detach(), strict=True))
+        del self.buffer[: -self.replay]
+        return loss.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        """What `load` needs to go on from here: everything but the random numbers."""
+        tensors = {f"energy.{name}": value for name, value in self.energy.state_dict().items()}
+        for index, slots in self.adam.state_dict()["state"].items():
+            tensors |= {f"adam.{index}.{name}": value for name, value in slots.items()}
+        columns = zip(*self.buffer, strict=True)
+        return tensors | {f"buffer.{i}": torch.stack(rows) for i, rows in enumerate(columns)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Go on from a `state`."""
+        parts: dict[str, dict[str, Any]] = {"energy": {}, "adam": {}, "buffer": {}}
+        for name, value in state.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = value.to(self.device)
+        self.energy.load_state_dict(parts["energy"])
+        adam = self.adam.state_dict()
+        for name, value in parts["adam"].items():
+            index, _, slot = name.partition(".")
+            adam["state"].setdefault(int(index), {})[slot] = value
+        self.adam.load_state_dict(adam)
+        self.buffer = list(zip(*(parts["buffer"][str(i)] for i in range(3)), strict=True))

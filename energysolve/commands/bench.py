@@ -1,0 +1,147 @@
+"""``energysolve bench``."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ..benchmarks.iteration import measure_iteration
+from ..benchmarks.memory import measure_memory
+from ..benchmarks.plain_run import PlainRun
+from ..benchmarks.report import Report
+from ..benchmarks.setting import Setting
+from ..benchmarks.solving import measure_solving
+from ..benchmarks.target import ITERATIONS, measure_target
+from ..experiments.catalog import TASKS
+from .common import CommandError, command_line, load_model
+
+_FOLDER = Path("out") / "bench"
+_STATE = _FOLDER / "target-reference.safetensors"
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Those of the command that single measurements look at."""
+
+    rounds: int | None
+    iterations: int
+    reference_iterations: int
+    resume: bool
+    model: str
+
+
+def bench(
+    what: Annotated[str, typer.Argument(help="iteration, target, solve, memory or all.", metavar="WHAT")] = "all",
+    rounds: Annotated[int | None, typer.Option(min=2, help="Of alternation; default 21, for solve 5.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Result file, for all a folder; default out/bench/WHAT.json.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    seed: Annotated[int, typer.Option(help="Of weights and problems.")] = 0,
+    size: Annotated[int, typer.Option(min=1, help="Of the problems that are trained on.")] = 400,
+    width: Annotated[int, typer.Option(min=1, help="Units of each hidden layer.")] = 512,
+    batch_size: Annotated[int, typer.Option(min=1, help="New problems an iteration; as many are replayed.")] = 128,
+    compile: Annotated[bool, typer.Option("--compile/--no-compile", help="Measure compiled training.")] = True,
+    iterations: Annotated[int, typer.Option(min=2, help="Of target, ours.")] = ITERATIONS,
+    reference_iterations: Annotated[int, typer.Option(min=1, help="Of target, the reference's at most.")] = 12_000,
+    resume: Annotated[bool, typer.Option("--resume", help="Of target, go on with the reference.")] = False,
+    model: Annotated[str, typer.Option(help="Of solve, a shipped name or a folder.")] = "addition",
+):
+    """Measure speed and memory against a plain reference that runs in turn with the library."""
+    chosen = list(_MEASUREMENTS) if what == "all" else [what]
+    if unknown := [name for name in chosen if name not in _MEASUREMENTS]:
+        raise CommandError(f"Unknown measurement {unknown[0]!r}; choose one of: {', '.join(_MEASUREMENTS)}, all.")
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise CommandError(f"No device {device!r}: --device is cpu, or cuda where torch finds a GPU.")
+    setting = Setting(size, width, batch_size=batch_size, seed=seed, device=device, compile=compile)
+    options = _Options(rounds, iterations, reference_iterations, resume, model)
+    console = Console()
+    for name in chosen:
+        measure, file = _MEASUREMENTS[name]
+        path = (output or _FOLDER) / file if what == "all" or output is None else output
+        report = Report(path, command_line(), setting)
+        try:
+            measure(setting, report, options, console)
+        except KeyboardInterrupt:
+            console.print(f"Interrupted; {path} keeps what was measured until now.", soft_wrap=True)
+            raise typer.Exit(130) from None
+        _show(console, report)
+
+
+def _iteration(setting: Setting, report: Report, options: _Options, console: Console) -> None:
+    measure_iteration(setting, report, rounds=options.rounds or 21)
+
+
+def _target(setting: Setting, report: Report, options: _Options, console: Console) -> None:
+    run = PlainRun(setting, _STATE)
+    if options.resume:
+        try:
+            run.resume()
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+    measure_target(
+        setting,
+        report,
+        run,
+        iterations=options.iterations,
+        reference_iterations=options.reference_iterations,
+        told=lambda line: console.print(line, soft_wrap=True, highlight=False),
+    )
+
+
+def _solve(setting: Setting, report: Report, options: _Options, console: Console) -> None:
+    solver, _ = load_model(options.model, TASKS["addition"])
+    measure_solving(solver, setting, report, rounds=options.rounds or 5)
+
+
+def _memory(setting: Setting, report: Report, options: _Options, console: Console) -> None:
+    measure_memory(setting, report)
+
+
+_MEASUREMENTS: dict[str, tuple[Callable[[Setting, Report, _Options, Console], None], str]] = {
+    "iteration": (_iteration, "iteration.json"),
+    "solve": (_solve, "solving.json"),
+    "memory": (_memory, "memory.json"),
+    "target": (_target, "target.json"),
+}
+"""What can be measured, with the names of the result files; the longest last."""
+
+
+def _show(console: Console, report: Report) -> None:
+    content = report.content
+    console.print(content["title"], style="bold")
+    rows = content["rows"]
+    if rows:
+        _print_table(console, list(rows[0]), [list(row.values()) for row in rows])
+    for bound in report.bounds:
+        sense = "at least" if bound.least else "at most"
+        verdict = "as it should be" if bound.met else "MISSED"
+        console.print(
+            f"{bound.what}: {bound.value:.3g}, {sense} {bound.limit:.3g}: {verdict}", soft_wrap=True, highlight=False
+        )
+    console.print(f"Saved {report.path}\n", soft_wrap=True, highlight=False)
+
+
+def _print_table(console: Console, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for heading, first in zip(headings, rows[0], strict=True):
+        table.add_column(heading.replace("_", " "), justify="left" if isinstance(first, str) else "right")
+    for row in rows:
+        table.add_row(*map(_cell, row))
+    console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return " to ".join(map(_cell, value))
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,220 @@
+"""Saved solvers on the Hugging Face hub: loading one by its id, uploading a folder.
+
+What comes from the hub goes through the checks of every other folder, and none of it is code: a configuration of
+registered parts and tensors. The library ``huggingface_hub`` is imported when the hub is needed, and not before.
+"""
+
+import re
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ..version import __version__
+from .card import unedited
+from .files import CARD, CONFIG, WEIGHTS, find, load, names, read_config, write_card
+
+_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_LOGIN = "log in with `hf auth login`, or pass token="
+
+
+def _check_token(token: str | bool | None) -> None:
+    # HTTP clients quote a header that they refuse in their errors, and with it the token.
+    if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
+        raise ValueError(
+            "token= holds blanks, line ends or other characters that no access token has, or none at all (it is not "
+            "shown here). Pass the token alone."
+        )
+
+
+@dataclass(frozen=True)
+class Download:
+    """How to download, see `EnergySolver.from_pretrained`."""
+
+    revision: str | None = None
+    cache_dir: str | Path | None = None
+    token: str | bool | None = field(default=None, repr=False)
+    local_files_only: bool = False
+    force_download: bool = False
+
+    def __post_init__(self):
+        _check_token(self.token)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """How to upload, see `EnergySolver.push_to_hub`."""
+
+    private: bool | None = None
+    token: str | bool | None = field(default=None, repr=False)
+    branch: str | None = None
+    commit_message: str = "Upload a solver"
+    create_pr: bool = False
+
+    def __post_init__(self):
+        _check_token(self.token)
+
+
+def is_hub_id(path_or_name: str | Path) -> bool:
+    """Whether this is looked for on the hub: a string like ``"user/model"`` that is no folder or file here."""
+    return isinstance(path_or_name, str) and bool(_ID.fullmatch(path_or_name)) and not Path(path_or_name).exists()
+
+
+def locate(path_or_name: str | Path, options: Download = Download()) -> Path:
+    """The folder of a saved solver: one that exists, a shipped one, or one downloaded from the hub.
+
+    Raises:
+        ImportError: if the hub is needed and huggingface_hub is not installed.
+        OSError: if there is none, see `download`.
+        ValueError: if a revision is asked of what does not come from the hub.
+    """
+    if is_hub_id(path_or_name):
+        return download(str(path_or_name), options)
+    if options.revision is not None:
+        raise ValueError(
+            f"revision={options.revision!r} is for models on the hub, and {str(path_or_name)!r} is a folder or a "
+            "shipped name. Leave revision out, or move the folder away to get the model from the hub."
+        )
+    return find(path_or_name)
+
+
+def load_from_anywhere(cls: Any, path_or_name: str | Path, energy: Any, options: Download) -> Any:
+    """The solver in a folder, with a shipped name, or with an id on the hub, see `EnergySolver.from_pretrained`."""
+    folder = locate(path_or_name, options)
+    if not is_hub_id(path_or_name):
+        return load(cls, folder, energy)
+    try:
+        return load(cls, folder, energy)
+    except ValueError as error:
+        raise ValueError(
+            f"The model {path_or_name!r} from the hub cannot be used: {error} If only the download was damaged, "
+            "force_download=True repeats it."
+        ) from error
+
+
+def download(repo_id: str, options: Download) -> Path:
+    """The folder in the local cache with the configuration and the weights of a model on the hub.
+
+    Raises:
+        ImportError: if huggingface_hub is not installed.
+        OSError: if the hub does not give the model: FileNotFoundError, PermissionError, ConnectionError, or another.
+    """
+    tried = (
+        f"Cannot load {repo_id!r}: there is no folder {repo_id}, it is not one of the names that come with the library "
+        f"({', '.join(names()) or 'none'}), and "
+    )
+    library = _library(f"{tried}looking for it on the Hugging Face hub")
+    with _explaining(tried, options.local_files_only):
+        folder = library.snapshot_download(
+            repo_id,
+            revision=options.revision,
+            cache_dir=options.cache_dir,
+            token=options.token,
+            local_files_only=options.local_files_only,
+            force_download=options.force_download,
+            allow_patterns=[CONFIG, WEIGHTS],
+            library_name="energysolve",
+            library_version=__version__,
+        )
+    if not (Path(folder) / CONFIG).is_file():
+        raise FileNotFoundError(f"{tried}the model of that id on the hub holds no {CONFIG}, as save_pretrained writes.")
+    return Path(folder)
+
+
+def upload(folder: Path, repo_id: str, options: Upload) -> str:
+    """Commit a saved solver to a repository on the hub, made if need be.
+
+    Only the files of the solver are sent. A model card there that somebody has edited stays.
+
+    Returns:
+        The address of the commit, or of the pull request.
+
+    Raises:
+        ImportError: if huggingface_hub is not installed.
+        OSError: if the hub refuses or cannot be reached.
+        ValueError: if ``private=True`` and the repository exists and is public; nothing is sent then.
+    """
+    failed = f"Cannot push to {repo_id!r}: "
+    library = _library(f"{failed}the Hugging Face hub")
+    api = library.HfApi(token=options.token, library_name="energysolve", library_version=__version__)
+    with _explaining(failed):
+        repo_id = api.create_repo(repo_id, private=options.private, exist_ok=True).repo_id
+        public = bool(options.private) and not api.model_info(repo_id).private
+    if public:
+        raise ValueError(
+            f"{failed}private=True, but it exists and is public. Make it private on its page, or choose another id."
+        )
+    write_card(folder, read_config(folder), repo_id)
+    with _explaining(failed):
+        if options.branch is not None and not options.create_pr:
+            api.create_branch(repo_id, branch=options.branch, exist_ok=True)
+        ours, theirs = (folder / CARD).read_text(encoding="utf-8"), _card_on_hub(api, repo_id, options.branch)
+        keep = unedited(ours) and theirs is not None and not unedited(theirs)
+        # One commit, which upload_folder does not promise: no revision has weights that its configuration does not fit.
+        commit = api.create_commit(
+            repo_id,
+            [
+                library.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name))
+                for name in ((CONFIG, WEIGHTS) if keep else (CONFIG, WEIGHTS, CARD))
+            ],
+            commit_message=options.commit_message,
+            revision=options.branch,
+            create_pr=options.create_pr,
+        )
+        return str(commit.pr_url or commit.commit_url)
+
+
+def _card_on_hub(api: Any, repo_id: str, revision: str | None) -> str | None:
+    if not api.file_exists(repo_id, CARD, revision=revision):
+        return None
+    with TemporaryDirectory() as cache:
+        path = Path(api.hf_hub_download(repo_id, CARD, revision=revision, cache_dir=cache))
+        return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _library(purpose: str) -> types.ModuleType:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            f"{purpose} needs huggingface_hub, which cannot be imported: pip install 'energysolve[hub]'"
+        ) from error
+    return huggingface_hub
+
+
+@contextmanager
+def _explaining(failed: str, local_only: bool = False) -> Iterator[None]:
+    """Turn what huggingface_hub and its HTTP client raise, whichever it is, into an OSError that says what to do."""
+    try:
+        yield
+    except Exception as error:
+        kind, reason = _reason(error, local_only)
+        raise kind(f"{failed}{reason}") from error
+
+
+def _reason(error: Exception, local_only: bool) -> tuple[type[OSError], str]:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, errors.HfHubHTTPError):
+        error = error.__cause__  # the hub did answer
+    first = next(iter(str(error).splitlines()), "")
+    said = f"{type(error).__name__}: {first}" if first else type(error).__name__
+    if isinstance(error, errors.GatedRepoError):
+        return PermissionError, f"the hub gives it only to who has accepted its terms: do so on its page, and {_LOGIN}."
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return FileNotFoundError, f"the hub has no model of that id, or only a private one: in that case {_LOGIN}."
+    if isinstance(error, errors.RevisionNotFoundError):
+        return FileNotFoundError, "the model of that id on the hub has no such revision: check the name of the branch."
+    if isinstance(error, errors.HFValidationError):
+        return FileNotFoundError, f"the hub does not allow such an id ({said})."
+    if isinstance(error, errors.LocalEntryNotFoundError) and local_only:
+        return FileNotFoundError, "it is not in the local cache. Leave out local_files_only=True to ask the hub."
+    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
+        return ConnectionError, f"the hub cannot be reached ({said})."
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return PermissionError, f"the hub does not permit it ({said}): {_LOGIN} one with the rights for it."
+    return OSError, f"the hub or the way to it failed ({said})."
