@@ -21,8 +21,9 @@ lint: $(STAMP)  ## Style, types, import directions
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
-bench: $(STAMP)  ## Speed and memory, as ratios within one run; writes docs/results/overhead.json
+bench: $(STAMP)  ## Speed and memory, as ratios within one run; writes docs/results, takes about an hour
 	$(BIN)/python -m pytest -o addopts= tests/benchmarks
+	$(BIN)/python docs/render_results.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,9 +1,6 @@
 """Whole training runs: how long they take, what of it is the start, and whether the host waits for the device."""
 
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,23 +59,6 @@ def timed_fit(trainer: Trainer, iterations: int) -> Run:
     assert started is not None
     each = (end - started) / max(iterations - start, 1)
     return Run(end - begin, started - begin - start * each, each)
-
-
-@contextmanager
-def nothing_compiled() -> Iterator[None]:
-    """Compile anew what is compiled in here, though the process or the disk knows it from before."""
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    before = os.environ.get(name)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        os.environ[name] = folder
-        torch.compiler.reset()
-        try:
-            yield
-        finally:
-            torch.compiler.reset()
-            os.environ.pop(name)
-            if before is not None:
-                os.environ[name] = before
 
 
 def count_waits(make: Callable[[], Trainer]) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from ..training import Trainer
 from .plain_run import PlainRun, Problems
 from .report import Bound, Report
 from .setting import Setting
-from .steady import nothing_compiled, timed_fit
+from .steady import timed_fit
 
 EVERY = 250
 """Iterations of the reference from one evaluation to the next."""
 TARGETS = {"same": 4.5e-4, "harder": 2.6e-3}
 """Mean squared errors, a little above what the authors' release reaches in 10,000 iterations."""
-LR, ITERATIONS = 2e-3, 1_300
-"""Ours: the highest learning rate of the one cycle, and its iterations."""
+LR, BETAS, ITERATIONS = 2.5e-3, (0.9, 0.99), 1_000
+"""Ours: the highest learning rate of the one cycle, Adam's decays, and the iterations."""
 RATIO = 1 / 8
 _TESTED = {"optimizer": SGD(20.0), "halting": EnergyChange(atol=1e-5).patience(2), "max_steps": 300}
 """How ours is evaluated: as the shipped energy is."""
@@ -40,8 +40,9 @@ def measure_target(
 ) -> None:
     """Ours before and after the reference, each with a seed of its own; the slower of the two counts.
 
-    Ours trains for a fixed number of iterations and is evaluated once; its whole run counts, compilation included. The
-    reference is evaluated every 250 iterations, which does not count, and stops where it reaches both targets.
+    Ours trains for a fixed number of iterations and is evaluated once. It is not compiled, which takes longer than so
+    few iterations save. The reference is evaluated every 250 iterations, which does not count, and stops where it
+    reaches both targets.
 
     Args:
         setting: what is trained.
@@ -53,13 +54,13 @@ def measure_target(
         told: is told how it goes, a line at a time.
     """
     fresh = _problems(setting, problems)
-    fits = [_fit(setting, iterations, fresh)]
+    fits = [_fit(setting, setting.seed, iterations, fresh)]
     _write(report, fits, run, complete=False)
     while run.reached(TARGETS) is None and run.iteration < reference_iterations:
         run.advance(fresh, min(EVERY, reference_iterations - run.iteration))
         told(f"plain reference, iteration {run.iteration:,}: {run.history[-1]['errors']}")
         _write(report, fits, run, complete=False)
-    fits.append(_fit(replace(setting, seed=setting.seed + 1), iterations, fresh))
+    fits.append(_fit(setting, setting.seed + 1, iterations, fresh))
     _write(report, fits, run, complete=True)
 
 
@@ -72,17 +73,15 @@ def _problems(setting: Setting, count: int) -> Problems:
     return problems
 
 
-def _fit(setting: Setting, iterations: int, problems: Problems) -> dict[str, Any]:
-    """One run of ours."""
-    with nothing_compiled():
-        trainer = setting.trainer(lr=LR, compile=setting.compile)
-        run = timed_fit(trainer, iterations)
+def _fit(setting: Setting, seed: int, iterations: int, problems: Problems) -> dict[str, Any]:
+    """One run of ours, as a row of the table; the seed replaces the setting's."""
+    trainer = replace(setting, seed=seed).trainer(lr=LR, betas=BETAS)
+    run = timed_fit(trainer, iterations)
     errors = _errors(trainer, problems)
     return {
-        "what": f"ours, seed {setting.seed}",
+        "what": f"ours, seed {seed}",
         "iterations": iterations,
         "seconds": run.seconds,
-        "of_these_compiling": run.start_s,
         "error_same": errors["same"],
         "error_harder": errors["harder"],
     }
@@ -99,7 +98,13 @@ def _errors(trainer: Trainer, problems: Problems) -> dict[str, float]:
 
 def _write(report: Report, fits: list[dict[str, Any]], run: PlainRun, *, complete: bool) -> None:
     reached = run.reached(TARGETS)
-    figures = {"targets": TARGETS, "reference_reached": reached is not None, "reference_history": run.history}
+    figures = {
+        "targets": TARGETS,
+        "learning_rate": LR,
+        "betas": BETAS,
+        "reference_reached": reached is not None,
+        "reference_history": run.history,
+    }
     rows = list(fits)
     if run.history:
         rows.insert(1, _reference_row(run, reached))
@@ -113,7 +118,6 @@ def _reference_row(run: PlainRun, reached: dict[str, Any] | None) -> dict[str, A
         "what": "plain reference" + ("" if reached else ", stopped before it was there"),
         "iterations": at["iteration"],
         "seconds": at["seconds"],
-        "of_these_compiling": 0.0,
         "error_same": best["same"],
         "error_harder": best["harder"],
     }

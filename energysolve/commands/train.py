@@ -117,7 +117,7 @@ def _check_folder(folder: Path, overwrite: bool, resume: bool, checkpoints: Chec
             "it with --resume, begin anew with --overwrite, or choose another --output."
         )
     for iteration in old:
-        checkpoints.path(iteration).unlink()  # pyright: ignore
+        checkpoints.path(iteration).unlink(missing_ok=True)  # pyright: ignore
 
 
 def _fit(console: Console, trainer: Trainer, iterations: int, checkpoints: Checkpoints | None, resume: bool) -> float:

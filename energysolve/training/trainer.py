@@ -76,6 +76,11 @@ class Trainer:
         self.replay = ReplayBuffer(config.replay) if replay is None and config.replay else replay
         _check_trainable(solver, config)
         self.accelerator = accelerator or make_accelerator(config.precision)
+        if config.batch_size % self.accelerator.num_processes:
+            raise ValueError(
+                f"batch_size must be a multiple of the {self.accelerator.num_processes} processes, which share every "
+                f"batch; got {config.batch_size}."
+            )
         self.device = self.accelerator.device
         self.generator = _generator(generator, self.device)
         self.task = task

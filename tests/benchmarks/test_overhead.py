@@ -5,8 +5,6 @@ The figures go to ``docs/results/overhead.json``.
 """
 
 import json
-import statistics
-import time
 from pathlib import Path
 
 import pytest
@@ -14,35 +12,13 @@ import torch
 from torch.nn import functional as F
 
 from energysolve import SGD, BestSoFar, EnergyChange, EnergySolver, MLPEnergy, Never
+from energysolve.benchmarks.timing import paired
 from energysolve.experiments.environment import environment
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "overhead.json"
 BATCH, STEPS, STEP_SIZE = 128, 50, 10.0
 # Fires nowhere, yet does all its work at every iterate.
 BUSY = EnergyChange(rtol=1e-30).patience(2)
-
-
-def paired(ours, reference, rounds: int, calls: int = 1) -> dict[str, float]:
-    """Median seconds a call of both, and the median and quartiles of their ratio over alternating rounds."""
-    times = []
-    for _ in range(rounds + 1):
-        row = []
-        for function in (ours, reference):
-            begin = time.perf_counter()
-            for _ in range(calls):
-                function()
-            row.append((time.perf_counter() - begin) / calls)
-        times.append(row)
-    del times[0]  # warm-up
-    ratios = [a / b for a, b in times]
-    low, ratio, high = statistics.quantiles(ratios, n=4)
-    return {
-        "ours_s": statistics.median(a for a, _ in times),
-        "reference_s": statistics.median(b for _, b in times),
-        "ratio": ratio,
-        "ratio_quartiles": [low, high],
-        "rounds": rounds,
-    }
 
 
 def report(name: str, figures: dict, bound: float) -> None:
