@@ -53,9 +53,9 @@ class MLPEnergy(Energy):
         h = context + self.from_y(y.flatten(1))
         if self.from_z is not None:
             h = h + self.from_z(z[0].flatten(1))
-        h = F.silu(h)
+        h = _swish(h)
         for layer in self.hidden:
-            h = F.silu(layer(h))
+            h = _swish(_linear(layer, h))
         return self.head(h).squeeze(-1)
 
     def config(self) -> dict[str, Any]:
@@ -67,3 +67,15 @@ class MLPEnergy(Energy):
             for layer in (self.from_x, self.from_y, self.from_z):
                 for parameter in () if layer is None else layer.parameters():
                     parameter.uniform_(-bound, bound)
+
+
+def _linear(layer: nn.Module, h: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # so that the bias is added along with the activation, in one pass
+        return F.linear(h, layer.weight) + layer.bias  # pyright: ignore[reportArgumentType, reportOperatorIssue]
+    return layer(h)
+
+
+def _swish(h: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # so that the derivative shares the sigmoid
+        return h * torch.sigmoid(h)
+    return F.silu(h)
