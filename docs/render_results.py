@@ -1,11 +1,12 @@
 """Writes the results sections of the documents from the committed result files, ``docs/results/*.json``.
 
-    python docs/render_results.py          # rewrites README.md, docs/experiments/addition.md and docs/speed.md
+    python docs/render_results.py          # rewrites README.md, docs/speed.md and the logs
     python docs/render_results.py --check  # fails if one is not up to date
 
 Results are of several kinds: ``solve``, the ``result.json`` of ``energysolve solve TASK``, for which a figure of that
 name (``docs/results/NAME.svg``) is shown where there is one; ``overhead``, written by ``make bench``; ``settings``,
-written by ``docs/experiments/addition_settings.py``; and those of ``energysolve bench``.
+written by ``docs/experiments/addition_settings.py``; ``precision``, from two runs of ``energysolve train``;
+``compaction``, written by its benchmark; and those of ``energysolve bench``.
 """
 
 import json
@@ -70,7 +71,41 @@ MEASUREMENTS = ("iteration", "target", "solving", "memory")
 def speed(folder: Path) -> str:
     """The block of the page on speed: each measurement's table, and what was asked of it."""
     found = [result for kind in MEASUREMENTS for _, result in load(folder, kind)]
-    return "\n\n".join(map(measurement, found)) or "No measurement has been committed yet."
+    blocks = [*map(measurement, found), *(compaction(result) for _, result in load(folder, "compaction"))]
+    return "\n\n".join(blocks) or "No measurement has been committed yet."
+
+
+def compaction(result: dict[str, Any]) -> str:
+    """What compaction saves at each tolerance, as Markdown."""
+    lines = [
+        f"**Compaction**, a batch of {result['problems']:,} addition problems, half of each difficulty: time with "
+        "`compact=True` over the time without, in the same run:",
+        "",
+        "| step size | criterion | steps: mean | max | ratio | range | largest difference of answers |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        values = (row["steps"]["mean"], row["steps"]["max"], row["ratio"], row["ratio_range"])
+        cells = [*map(cell, values), cell(row["largest_difference"]["y"])]
+        lines.append(f"| {row['step_size']:g} | `{row['halting']}` | {' | '.join(cells)} |")
+    asked = [f"- The first: {cell(row['ratio'])}, at most {row['bound']}" for row in result["rows"] if "bound" in row]
+    return "\n".join([*lines, "", *asked, "", origin(result)])
+
+
+def precision(folder: Path) -> str:
+    """Training in bfloat16 against float32, as Markdown."""
+    blocks = []
+    for _, result in load(folder, "precision"):
+        lines = ["| precision | error, same | error, harder | predict zero, same | harder |", "|---|---|---|---|---|"]
+        for name, run in result["runs"].items():
+            numbers = [run["evaluation"][key] for key in ("same", "harder")]
+            cells = [f"{each[kind]:.2e}" for kind in ("error", "zero_error") for each in numbers]
+            lines.append(f"| {'float32' if name == 'no' else name} | {' | '.join(cells)} |")
+        shown = ", ".join(f"{value:.2f} ({name})" for name, value in result["ratio"].items())
+        lines += ["", f"- bf16 over float32: {shown}, at most {result['bound']:g}", ""]
+        lines += [f"- {origin(run)}" for run in result["runs"].values()]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
 
 
 def measurement(result: dict[str, Any]) -> str:
@@ -152,6 +187,7 @@ def main() -> int:
     blocks = {
         "README.md": render(results),
         "docs/experiments/addition.md": settings(results),
+        "docs/experiments/training.md": precision(results),
         "docs/speed.md": speed(results),
     }
     for name, block in blocks.items():

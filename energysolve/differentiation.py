@@ -221,6 +221,8 @@ def _attach_replay(problem: Problem, context: Any, found: Outcome, begin: TailSt
     valid = counts > 0
     if not bool(valid.any()):
         return _with_answer(found, without_gradient(problem, found.at.free))
+    if not bool(valid.all()):  # the initial point of a sample without gradient gets none, whatever comes back to it
+        begin = begin._replace(free=problem.layout.where(valid, begin.free, detach(begin.free)))
     context, begin = stand_in(problem, context, valid, found.at.free, begin)
     ended, _ = replay(problem.descent(context), TailState(*begin), int(counts.max()), counts)
     ended = problem.layout.where(valid, ended, found.at.free)

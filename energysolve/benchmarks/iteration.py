@@ -16,7 +16,7 @@ RATIO, SHARE = 0.75, 0.75
 GPU_RATIO, GPU_ITERATIONS, GPU_SECONDS = 1 / 20, 10_000, 10.0
 PEAK = 2048
 """Rows and columns of the large matrices."""
-CALLS = 3
+CALLS = 10
 """Iterations in a row in each round."""
 _FILLED = 40
 """Iterations, at most, after which a replay buffer counts as full: the paper's is."""

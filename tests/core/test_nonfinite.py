@@ -9,6 +9,7 @@ from energysolve import (
     SGD,
     Adam,
     BestSoFar,
+    Dense,
     Detached,
     Energy,
     EnergyChange,
@@ -206,3 +207,24 @@ def test_problems_may_share_a_tensor_as_large_as_the_batch(mode):
     together, found = gradient(slice(None))
     assert together.steps[0] == 0  # it begins at its minimum, and must not take part
     torch.testing.assert_close(found, gradient(slice(1, None))[1])
+
+
+@pytest.mark.parametrize("layout", [Dense(3), Segment(torch.arange(3), 3)], ids=["dense", "segment"])
+def test_an_initial_point_without_a_finite_energy_gets_no_gradient(layout):
+    """Its entries are finite, so under a segment layout nothing takes its place."""
+    x = torch.tensor([[1.0], [-1.0], [2.0]], requires_grad=True)
+    y = torch.full((3, 2), 0.5, requires_grad=True)
+    solver = EnergySolver(
+        lambda x, y: layout.sum((y - 1).square()) * x.squeeze(1).sqrt(),
+        SGD(0.1),
+        halting=Never(),
+        differentiation=Unroll(),
+        layout=lambda x: layout,
+        max_steps=3,
+    )
+    solution = solver.minimize(x, y)
+    assert solution.status.tolist() == [Status.MAX_STEPS, Status.NONFINITE, Status.MAX_STEPS]
+    solution.y.sum().backward()
+    assert y.grad.isfinite().all()
+    assert (y.grad[1] == 0).all()
+    assert (y.grad[[0, 2]] != 0).all()
