@@ -146,6 +146,8 @@ class Trainer:
         self._report(delayed.arrived(wait=True), checkpoints)
         if self.validator is not None and self.validator.validation.patience and self.best_weights is not None:
             self.trained_energy.load_state_dict(self.best_weights)
+        # Meanwhile communication threads let go of tensors; one that is late for it would abort the process at its end.
+        self.accelerator.wait_for_everyone()
 
     def step(self) -> Tensor:
         """One iteration outside of a run: draw, optimize, learn, store. Returns the detached loss.
