@@ -46,7 +46,7 @@ def test_inverse_problems(difficulty, shift):
 
 
 def test_the_error_is_the_mean_square_of_each_sample():
-    x, target = Inverse(4).sample(3, generator=generator())
+    _, target = Inverse(4).sample(3, generator=generator())
 
     class Answer:
         y = target + torch.tensor([0.0, 1.0, 2.0])[:, None, None]
@@ -62,7 +62,7 @@ def test_the_same_generator_gives_the_same_problems():
 
 
 def test_bad_sizes():
-    for make in (lambda: Completion(rows=0), lambda: Completion(rank=1.5), lambda: Completion(noise=-1.0)):
+    for make in (lambda: Completion(rows=0), lambda: Completion(rank=-1), lambda: Completion(noise=-1.0)):
         with pytest.raises(ValueError, match="Completion needs"):
             make()
     with pytest.raises(ValueError, match="Inverse needs"):
