@@ -4,6 +4,7 @@ An energy ``E(x, y)`` says how bad the answer ``y`` is for the problem ``x``; a 
 running an inner optimizer on it, sample by sample, until a halting criterion is met.
 """
 
+from .composition import compose
 from .differentiation import Detached, Implicit, Truncated, Unroll
 from .energies.mlp import MLPEnergy
 from .energy import Energy
@@ -61,5 +62,6 @@ __all__ = [
     "Uniform",
     "Unroll",
     "Zeros",
+    "compose",
     "halting",
 ]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 NAMES = """
     EnergySolver Energy MLPEnergy Solution Status StepInfo SGD Momentum Adam RMSProp TorchOpt Projected
     Halting halting EnergyChange GradientNorm StepNorm TargetEnergy EnergyIncrease After Never Detached Unroll
-    Truncated Implicit Uniform Normal Zeros FromInput Nothing BestSoFar Trajectory Dense Segment
+    Truncated Implicit Uniform Normal Zeros FromInput Nothing BestSoFar Trajectory Dense Segment compose
 """.split()  # noqa: SIM905
 MODULES = sorted((ROOT / "energysolve").rglob("*.py"))
 

@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .evaluation import Evaluation, step_edges
 
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Distinguishable with every kind of colour vision (Okabe and Ito)."""
-_LINES = ("-", "--", "-.", ":")
-_STYLE: dict[Any, Any] = {
+LINES = ("-", "--", "-.", ":")
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -25,7 +26,7 @@ _STYLE: dict[Any, Any] = {
 
 def draw(evaluations: Sequence[Evaluation], paper: Mapping[str, float], title: str, error: str) -> Figure:
     """Error against steps on the left, the distribution of steps on the right."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         figure.suptitle(title, fontsize=12)
@@ -49,8 +50,14 @@ def save_figure(
     return paths
 
 
+def set_log(*sharing: Axes) -> None:
+    """A logarithmic vertical axis, if any of the panels that share it has something that can be drawn on one."""
+    if any((np.asarray(line.get_ydata()) > 0).any() for axes in sharing for line in axes.lines):
+        sharing[0].set_yscale("log")
+
+
 def _draw_errors(axes: Axes, evaluations: Sequence[Evaluation], paper: Mapping[str, float], error: str) -> None:
-    for evaluation, color, line in zip(evaluations, _COLORS, _LINES, strict=False):
+    for evaluation, color, line in zip(evaluations, COLORS, LINES, strict=False):
         label = f"{evaluation.difficulty}: {evaluation.error:.1e}"
         axes.plot(evaluation.error_by_step, line, color=color, linewidth=2, label=label)
         reported = paper.get(evaluation.difficulty)
@@ -64,7 +71,7 @@ def _draw_errors(axes: Axes, evaluations: Sequence[Evaluation], paper: Mapping[s
 
 def _draw_steps(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
     edges = step_edges(evaluations, bins=40)
-    for evaluation, color in zip(evaluations, _COLORS, strict=False):
+    for evaluation, color in zip(evaluations, COLORS, strict=False):
         mean = evaluation.statistics()["mean"]
         axes.hist(evaluation.steps, edges, color=color, alpha=0.35)
         axes.hist(evaluation.steps, edges, color=color, histtype="step", linewidth=1.5)

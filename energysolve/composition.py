@@ -1,0 +1,158 @@
+"""Recursive application of an operator: each answer becomes part of the next problem (Section 4.4 of the paper)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from .layout import as_matrix
+from .solution import Solution, Status
+
+Join = Callable[[Tensor, Tensor], Any]
+"""From the previous answer and the next operand to the next problem."""
+
+
+@runtime_checkable
+class Operator(Protocol):
+    """What can be composed: anything that answers a batch of problems, an `EnergySolver` or a baseline."""
+
+    def solve(self, x: Any, steps: int | None = None, *, generator: torch.Generator | None = None) -> Solution:
+        """Answer the problems ``x``, within ``steps`` steps of computation where that is given."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Composition:
+    """The answers of composed operations.
+
+    Attributes:
+        solutions: one of each operation, in the order of application. A sample whose answer holds a NaN or an infinity
+            has status ``NONFINITE`` there, whatever the operator said of it.
+    """
+
+    solutions: tuple[Solution, ...]
+
+    @property
+    def y(self) -> Float[Tensor, "batch *answer"]:
+        """The answers of the last operation."""
+        return self.solutions[-1].y
+
+    @property
+    def status(self) -> Int[Tensor, " batch"]:
+        """The worst `Status` that each sample had in any of the operations.
+
+        A solver that goes back to the last finite iterate hands a finite answer on, and the operations after it may
+        well converge: the status of the last one alone would hide the failure.
+        """
+        return torch.stack([solution.status for solution in self.solutions]).amax(0)
+
+    @property
+    def steps(self) -> Int[Tensor, " batch"]:
+        """The steps that each sample took in all the operations together."""
+        return torch.stack([solution.steps for solution in self.solutions]).sum(0)
+
+
+def compose(
+    solver: Operator,
+    operands: Sequence[Tensor] | Tensor,
+    *,
+    join: Join | None = None,
+    steps: int | None = None,
+    generator: torch.Generator | None = None,
+) -> Composition:
+    """Apply an operator recursively: ``y_1 = o_1`` and ``y_k = Alg(y_{k-1}, o_k)`` (Equation 7 of the paper).
+
+    With an operator that adds two vectors the answer is the sum of all the operands. Composing ``k`` operations takes
+    ``k + 1`` operands.
+
+    Args:
+        solver: answers problems by ``solve(x, steps, generator=generator)``.
+        operands: the operands, each ``(batch, *shape)``, or all of them as one tensor ``(batch, count, *shape)``.
+        join: makes the next problem of the previous answer and the next operand, in this order; by default it
+            concatenates them along the last dimension, as the addition task has its summands.
+        steps: the steps of computation for each operation; by default the solver's own.
+        generator: for initial answers that are drawn at random; the operations draw from it one after the other.
+
+    Returns:
+        The solutions of all the operations.
+
+    Raises:
+        TypeError: if the solver has no ``solve``, or an operand or an answer is not a tensor.
+        ValueError: if there are fewer than two operands, or shapes do not fit together.
+    """
+    if isinstance(solver, type) or not isinstance(solver, Operator):
+        raise TypeError(
+            f"compose needs an operator with a method solve(x, steps, *, generator), got {solver!r}. An EnergySolver "
+            "or a baseline has one."
+        )
+    first, *others = _checked(operands, alike=join is None)
+    previous, solutions = first, []
+    for operand in others:
+        solution = solver.solve((join or _concatenate)(previous, operand), steps, generator=generator)
+        previous = _answer(solution, operand, alike=join is None)
+        solutions.append(_reported(solution))
+    return Composition(tuple(solutions))
+
+
+def _concatenate(previous: Tensor, operand: Tensor) -> Tensor:
+    return torch.cat((previous, operand), dim=-1)
+
+
+def _checked(operands: Sequence[Tensor] | Tensor, alike: bool) -> list[Tensor]:
+    """The operands one by one, of one batch size, and of one shape where ``alike``."""
+    if isinstance(operands, Tensor):
+        if operands.ndim < 3:
+            raise ValueError(
+                f"operands has shape {tuple(operands.shape)}; expected (batch, count, size), or a sequence of tensors "
+                "(batch, size)."
+            )
+        operands = operands.unbind(1)
+    operands = list(operands)
+    if len(operands) < 2:
+        raise ValueError(
+            f"compose needs 2 operands or more, got {len(operands)}: k operations take k + 1 operands, since the first "
+            "operation takes two."
+        )
+    for number, operand in enumerate(operands, start=1):
+        if not isinstance(operand, Tensor):
+            raise TypeError(f"Operand {number} is a {type(operand).__name__}; expected a tensor (batch, size).")
+        if operand.ndim == 0:
+            raise ValueError(
+                f"Operand {number} is a number, without a batch dimension; expected a shape (batch, size)."
+            )
+        got, first = tuple(operand.shape), tuple(operands[0].shape)
+        if alike and got != first:
+            raise ValueError(
+                f"Operand {number} has shape {got}, but operand 1 has shape {first}. To combine operands of different "
+                "shapes, pass join=a function of the previous answer and the next operand."
+            )
+        if got[0] != first[0]:
+            raise ValueError(f"Operand {number} has {got[0]} samples (shape {got}), but operand 1 has {first[0]}.")
+    return operands
+
+
+def _answer(solution: Solution, operand: Tensor, alike: bool) -> Tensor:
+    """The answer, which must be fit to be an operand of the next operation."""
+    y = solution.y
+    if not isinstance(y, Tensor):
+        raise TypeError(f"The operator answered with a {type(y).__name__}; compose needs answers that are one tensor.")
+    if alike and y.shape != operand.shape:
+        raise ValueError(
+            f"The operator answered with shape {tuple(y.shape)}, but operands have shape {tuple(operand.shape)}. Pass "
+            "join=a function of the previous answer and the next operand that makes a problem of them."
+        )
+    if y.ndim == 0 or y.shape[0] != len(solution.status):
+        raise ValueError(
+            f"The operator answered {len(solution.status)} problems with shape {tuple(y.shape)}; compose needs one row "
+            "a problem."
+        )
+    return y
+
+
+def _reported(solution: Solution) -> Solution:
+    """The solution, with status ``NONFINITE`` where the answer is not finite: not every operator looks."""
+    finite = as_matrix(solution.y.detach()).isfinite().all(1)
+    return replace(solution, status=torch.where(finite, solution.status, Status.NONFINITE))

@@ -1,0 +1,198 @@
+"""Slices of an energy landscape through the answer, with the descent projected onto them (Figure 1 of the paper)."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..checks import check_nonnegative, check_whole
+from .descents import DescentPath
+
+
+class Axes(NamedTuple):
+    """The axes of a slice.
+
+    Attributes:
+        directions: orthonormal, one for each axis.
+        zero: the answer at which the coordinates are zero.
+        labels: of the axes.
+    """
+
+    directions: Float[Tensor, "axes size"]
+    zero: Float[Tensor, " size"]
+    labels: tuple[str, ...]
+
+    def coordinates(self, points: Float[Tensor, "n size"]) -> Float[Tensor, "n axes"]:
+        """The coordinates of answers, or of their projections onto the slice."""
+        return (points - self.zero) @ self.directions.mT
+
+
+Directions = Callable[[Tensor], Axes]
+"""Chooses the axes of a slice, given the iterates (iterates, size) of a descent."""
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Elements of the answer as axes, by default the first two, as in Figure 1 of the paper.
+
+    Args:
+        elements: their indices, from 0.
+    """
+
+    elements: Sequence[int] = (0, 1)
+
+    def __call__(self, iterates: Float[Tensor, "iterates size"]) -> Axes:
+        size = iterates.shape[1]
+        if len(set(self.elements)) < len(self.elements) or not all(0 <= element < size for element in self.elements):
+            raise ValueError(f"Coordinates needs different elements in [0, {size}), got {tuple(self.elements)}.")
+        directions = iterates.new_zeros(len(self.elements), size)
+        directions[range(len(self.elements)), list(self.elements)] = 1
+        return Axes(directions, torch.zeros_like(iterates[0]), tuple(f"$y_{{{e + 1}}}$" for e in self.elements))
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The principal directions of the descent as axes, with the answer at zero.
+
+    They are the right singular vectors of the iterates less the answer, the largest singular value first, and point
+    towards the initial point. Where the descent is straight, those after the first are any directions orthogonal to it.
+
+    Args:
+        count: how many.
+    """
+
+    count: int = 2
+
+    def __post_init__(self):
+        check_whole("Principal", least=1, count=self.count)
+
+    def __call__(self, iterates: Float[Tensor, "iterates size"]) -> Axes:
+        answer = iterates[-1]
+        directions = torch.linalg.svd(iterates - answer, full_matrices=False).Vh[: self.count]
+        if len(directions) < self.count:
+            raise ValueError(
+                f"A descent of {len(iterates) - 1} steps to an answer of {len(answer)} elements has "
+                f"{len(directions)} principal directions, not {self.count}. Use Coordinates(...), or solve for longer."
+            )
+        away = directions @ (iterates[0] - answer) < 0
+        directions = torch.where(away[:, None], -directions, directions)
+        return Axes(directions, answer, tuple(f"principal direction {k + 1} of the descent" for k in range(self.count)))
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """Energies on a line or a plane through the answer to one problem.
+
+    Off the slice nothing moves: every other direction is held at the answer. Iterates of the descent and the target are
+    projected onto it, so the energies there are not those that the descent met, unless answers have no more elements
+    than the slice has axes; ``off`` says how far they are.
+
+    Attributes:
+        axes: with the directions and labels.
+        grid: the coordinates at which energies were evaluated, along each axis.
+        energy: ``(n,)``, or ``(n, n)`` with the first axis first.
+        path: coordinates of the iterates, the answer last.
+        path_energy: the energies at the iterates, projected onto the slice.
+        off: the distance of each iterate from the slice.
+        target: coordinates of the right answer, where it is known.
+    """
+
+    axes: Axes
+    grid: tuple[Float[Tensor, " n"], ...]
+    energy: Float[Tensor, " n"] | Float[Tensor, "n n"]
+    path: Float[Tensor, "iterates axes"]
+    path_energy: Float[Tensor, " iterates"]
+    off: Float[Tensor, " iterates"]
+    target: Float[Tensor, " axes"] | None = None
+
+
+def line(
+    path: DescentPath,
+    target: Any = None,
+    *,
+    problem: int = 0,
+    directions: Directions = Principal(1),
+    resolution: int = 201,
+    margin: float = 0.25,
+) -> Slice:
+    """The energy along one direction, through the answer to one problem.
+
+    Args:
+        path: of the problems, from `descent`.
+        target: their right answers, to be marked.
+        problem: the index of the one to look at.
+        directions: from the iterates to an `Axes` of one direction: ``Principal(1)``, ``Coordinates((0,))``.
+        resolution: how many points, 2 or more.
+        margin: how far the slice goes beyond iterates and target on each side, as a share of their range.
+
+    Raises:
+        ValueError: if there is no such problem, or not one direction.
+    """
+    return _slice(path, target, problem, directions, 1, resolution, margin)
+
+
+def plane(
+    path: DescentPath,
+    target: Any = None,
+    *,
+    problem: int = 0,
+    directions: Directions = Coordinates(),
+    resolution: int = 61,
+    margin: float = 0.25,
+) -> Slice:
+    """The energy on a plane through the answer to one problem (Figure 1 of the paper).
+
+    Args:
+        path: of the problems, from `descent`.
+        target: their right answers, to be marked.
+        problem: the index of the one to look at.
+        directions: from the iterates to an `Axes` of two directions: ``Coordinates((0, 1))``, ``Principal()``.
+        resolution: how many points along each axis, 2 or more.
+        margin: how far the slice goes beyond iterates and target on each side, as a share of their range.
+
+    Raises:
+        ValueError: if there is no such problem, or not two directions.
+    """
+    return _slice(path, target, problem, directions, 2, resolution, margin)
+
+
+def _slice(
+    path: DescentPath, target: Any, problem: int, directions: Directions, count: int, resolution: int, margin: float
+) -> Slice:
+    check_whole("A slice", least=2, resolution=resolution)
+    check_nonnegative("A slice", margin=margin)
+    iterates = path.iterates(problem)
+    axes = directions(iterates)
+    if axes.directions.shape != (count, iterates.shape[1]):
+        raise ValueError(
+            f"{directions!r} gave directions of shape {tuple(axes.directions.shape)}; expected {count} of "
+            f"{iterates.shape[1]} elements, ({count}, {iterates.shape[1]})."
+        )
+    steps = axes.coordinates(iterates)
+    right = None if target is None else axes.coordinates(path.flat(target, problem).unsqueeze(0))[0]
+    grid = _grid(steps if right is None else torch.cat((steps, right.unsqueeze(0))), resolution, margin)
+    nodes = torch.stack(torch.meshgrid(*grid, indexing="ij"), dim=-1).flatten(0, -2)
+    moved = torch.cat((nodes, steps)) - steps[-1]
+    energies = path.energy_of(iterates[-1] + moved @ axes.directions, problem)
+    projected = iterates[-1] + (steps - steps[-1]) @ axes.directions
+    return Slice(
+        axes=axes,
+        grid=grid,
+        energy=energies[: len(nodes)].reshape([resolution] * count),
+        path=steps,
+        path_energy=energies[len(nodes) :],
+        off=(iterates - projected).norm(dim=1),
+        target=right,
+    )
+
+
+def _grid(marked: Tensor, resolution: int, margin: float) -> tuple[Tensor, ...]:
+    """Coordinates along each axis, around all that is marked."""
+    low, high = marked.amin(0), marked.amax(0)
+    width = torch.where(high > low, high - low, torch.ones_like(low))
+    low, high = low - margin * width, high + margin * width
+    shares = torch.linspace(0, 1, resolution).to(marked)
+    return tuple(torch.lerp(a, b, shares) for a, b in zip(low, high, strict=True))
