@@ -1,5 +1,7 @@
 """What training runs on: accelerate's accelerator, with trackers."""
 
+import atexit
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from accelerate.utils import DistributedDataParallelKwargs
 from .callbacks import CSVTracker
 
 CSV_NAME = "progress.csv"
+
+_LEAVE_S = 0.2
 
 
 def make_accelerator(
@@ -46,6 +50,10 @@ def make_accelerator(
             f"No accelerator of precision {precision!r} with trackers {list(trackers)} can be made: {error} "
             "(accelerate keeps one precision and one device for a process: train with another in its own process.)"
         ) from error
+    if accelerator.num_processes > 1:
+        # torch's gloo threads let go of the tensors of the last exchange when they get to it, and that takes Python's
+        # lock: one that asks for it when the interpreter is already ending aborts the process. Leave it free a moment.
+        atexit.register(time.sleep, _LEAVE_S)
     if folder is not None and "csv" in trackers and accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         accelerator.log_with.append(CSVTracker(folder / CSV_NAME, after))
