@@ -10,9 +10,12 @@ written by ``docs/experiments/addition_settings.py``; ``precision``, from two ru
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from energysolve.experiments import targets
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -173,6 +176,47 @@ def section(result: dict[str, Any], figure: str | None) -> str:
     return "\n".join([*lines, "", origin(result)])
 
 
+TABLES = ("table1", "table3", "table4", "scratchpad")
+"""That ``energysolve reproduce`` writes, in the order of the page on the paper."""
+
+
+def paper(folder: Path) -> str:
+    """The block of the page on the paper: what was asked, every table, and every figure."""
+    blocks = []
+    if any((folder / "runs").glob("*.json")):
+        blocks = ["## What was asked", targets.report(folder), "### The order of the methods", targets.order(folder)]
+    # One level down: the page has a heading of its own.
+    tables = [path.read_text() for name in TABLES if (path := folder / f"{name}.md").exists()]
+    blocks += [re.sub(r"^#", "##", text.strip(), flags=re.MULTILINE) for text in tables]
+    nested = folder / "figure6.md"
+    for number in (1, 3, 4, 5, 7):
+        found = sorted(folder.glob(f"figure{number}*.svg"))
+        blocks += [f"## Figure {number}"] * bool(found)
+        blocks += [f"![Figure {number}: {path.stem}](results/{path.name})" for path in found]
+        if number == 5 and found:
+            blocks.append(correlations(json.loads((folder / "figure5.json").read_text())))
+            blocks += [re.sub(r"^#", "##", nested.read_text().strip(), flags=re.MULTILINE)] * nested.exists()
+    if (folder / "limits.json").exists():
+        blocks += ["## Floors and limits", f"![The limit of completion](results/{LIMIT})"]
+    return "\n\n".join(blocks) or "Nothing has been made yet."
+
+
+LIMIT = "limits-completion.svg"
+
+
+def correlations(result: dict[str, Any]) -> str:
+    """The rank correlations of Figure 5, as Markdown."""
+    lines = ["| task | candidates | rank correlation | by problem: mean | least |", "|---|---|---|---|---|"]
+    for task, found in result["tasks"].items():
+        each = found["rank_correlation_by_problem"]
+        cells = [
+            cell(found["candidates"]),
+            *(f"{v:.4f}" for v in (found["rank_correlation"], each["mean"], each["min"])),
+        ]
+        lines.append(f"| {task} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"`{result['preset']}` settings. {origin(result)}"])
+
+
 def rendered(document: str, block: str) -> str:
     """A document with its results block replaced."""
     before, _, rest = document.partition(BEGIN)
@@ -188,6 +232,7 @@ def main() -> int:
         "README.md": render(results),
         "docs/experiments/addition.md": settings(results),
         "docs/experiments/training.md": precision(results),
+        "docs/paper.md": paper(results),
         "docs/speed.md": speed(results),
     }
     for name, block in blocks.items():

@@ -6,6 +6,7 @@ import typer
 
 from .commands.bench import bench
 from .commands.info import info
+from .commands.reproduce import reproduce
 from .commands.solve import solve
 from .commands.train import train
 
@@ -15,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (solve, train, bench, info):
+for command in (solve, train, reproduce, bench, info):
     app.command()(command)
 
 

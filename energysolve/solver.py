@@ -148,6 +148,10 @@ class EnergySolver(Pretrained, nn.Module):
                 return self._minimize(x, y, z, steps, generator)
         return self._minimize(x, y, z, steps, generator)
 
+    def solve(self, x: Any, steps: int | None = None, *, generator: torch.Generator | None = None) -> Solution:
+        """`minimize` with at most ``steps`` steps, the interface that solvers and baselines have in common."""
+        return self.minimize(x, max_steps=steps, generator=generator)
+
     def descend(self, x: Any, y: Any = None, z: Any = None, *, generator: torch.Generator | None = None) -> Any:
         """Take ``max_steps`` steps with every sample, as training does, and return the answers alone.
 

@@ -36,7 +36,7 @@ def load_model(model: str, entry: Entry, max_steps: int | None = None) -> tuple[
     """A trained solver, shipped or in a folder, and the task that it solves."""
     try:
         solver = EnergySolver.from_pretrained(model)
-        source = entry.task_of(solver.energy)
+        source = entry.task_of(solver)
     except (ImportError, OSError, ValueError) as error:
         raise CommandError(f"Cannot load the model {model}: {error}") from error
     return (solver if max_steps is None else solver.replace(max_steps=max_steps)), source

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ..experiments.environment import environment
 from ..experiments.evaluation import Evaluation, evaluate, stream
-from ..experiments.recipes import PRESETS, Recipe
+from ..experiments.recipes import PRESETS, Recipe, recipe_of
 from ..experiments.report import print_evaluations
 from ..pretrained.files import CONFIG, WEIGHTS, save
 from ..training import CheckpointError, Checkpoints, NonfiniteLossError, Trainer
@@ -70,7 +70,7 @@ def train(
     _check_folder(folder, overwrite, resume, checkpoints)
     after = max(checkpoints.iterations(), default=0) if resume and checkpoints else 0
     try:
-        recipe = _recipe(preset, settings)
+        recipe = _recipe(task, preset, settings)
         source, trainer, solver = recipe.build(
             task, entry, folder=folder, trackers=tuple(tracker or ()), cpu=cpu, after=after
         )
@@ -92,7 +92,7 @@ def train(
     console.print(f"\nSaved {folder / WEIGHTS} and {folder / CONFIG}", soft_wrap=True, highlight=False)
 
 
-def _recipe(preset: str, settings: dict[str, Any]) -> Recipe:
+def _recipe(task: str, preset: str, settings: dict[str, Any]) -> Recipe:
     if preset not in PRESETS:
         raise CommandError(f"Unknown preset {preset!r}; the presets are: {', '.join(PRESETS)}.")
     name = settings["schedule"]
@@ -100,7 +100,7 @@ def _recipe(preset: str, settings: dict[str, Any]) -> Recipe:
         if name not in _SCHEDULES:
             raise CommandError(f"Unknown schedule {name!r}; the schedules are: {', '.join(_SCHEDULES)}.")
         settings["schedule"] = SCHEDULES[_SCHEDULES[name]]()
-    return PRESETS[preset].changed(settings)
+    return recipe_of(task, preset).changed(settings)
 
 
 def _check_folder(folder: Path, overwrite: bool, resume: bool, checkpoints: Checkpoints | None) -> None:

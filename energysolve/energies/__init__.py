@@ -21,6 +21,7 @@ from .analytic import (
 from .combinators import FunctionEnergy, Mapped, SoftMin, WeightedSum
 from .convex import Bowl, Logistic, Quadratic, Ridge
 from .mlp import MLPEnergy
+from .structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
 
 __all__ = [
     "AnalyticEnergy",
@@ -29,6 +30,7 @@ __all__ = [
     "Bowl",
     "Box3D",
     "BrownBadlyScaled",
+    "FactoredCompletion",
     "FunctionEnergy",
     "HelicalValley",
     "Himmelblau",
@@ -37,10 +39,12 @@ __all__ = [
     "Mapped",
     "Matyas",
     "PowellSingular",
+    "PreconditionedInverse",
     "Quadratic",
     "Rastrigin",
     "Ridge",
     "Rosenbrock",
+    "SharedQuadratic",
     "SoftMin",
     "StyblinskiTang",
     "ThreeHumpCamel",

@@ -115,4 +115,21 @@ PRESETS: dict[str, Recipe] = {
     "paper": Recipe(10_000, training=TrainingConfig(lr=1e-4, schedule=Constant(), replay=10_000)),
     "tuned": Recipe(6_000, training=TrainingConfig(lr=1e-3, schedule=OneCycle(), replay=10_000)),
 }
-"""The paper's settings, and ours for the same architecture."""
+"""The paper's settings, and ours for the same architecture; the same for every task, but for `_OWN`."""
+
+_SMALL_STEPS = {"test_step_size": 10.0, "test_atol": 4e-6}
+_LARGER_STEPS = {"test_step_size": 30.0, "test_atol": 1e-5}
+_OWN: dict[tuple[str, str], dict[str, Any]] = {
+    ("addition", "paper"): _SMALL_STEPS,
+    ("addition", "tuned"): _SMALL_STEPS,
+    ("completion", "paper"): _LARGER_STEPS,
+    ("completion", "tuned"): _LARGER_STEPS,
+    ("inverse", "paper"): _LARGER_STEPS,
+    ("inverse", "tuned"): _LARGER_STEPS | {"iterations": 8_000},
+}
+"""What differs for one task and preset."""
+
+
+def recipe_of(task: str, preset: str) -> Recipe:
+    """The recipe of a preset for a task; a KeyError if there is no such preset."""
+    return PRESETS[preset].changed(_OWN.get((task, preset), {}))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..energies.mlp import MLPEnergy
+from ..energies.structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
 from ..serialization import from_config, to_config
 from ..version import __version__
 from .card import model_card, unedited
@@ -26,7 +27,9 @@ CONFIG = "config.json"
 CARD = "README.md"
 FORMAT_VERSION = 1
 
-_ENERGIES: dict[str, type] = {cls.__name__: cls for cls in (MLPEnergy,)}
+_ENERGIES: dict[str, type] = {
+    cls.__name__: cls for cls in (MLPEnergy, SharedQuadratic, PreconditionedInverse, FactoredCompletion)
+}
 """Energies that can be built again from their ``config()``; others are given to `load`."""
 
 _PARTS = ("optimizer", "init", "halting", "differentiation", "recorder", "scratchpad")

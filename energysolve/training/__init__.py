@@ -1,4 +1,4 @@
-"""Training an energy by differentiating through its minimization."""
+"""Training: an energy by differentiating through its minimization, or another model by a loss of its own."""
 
 from .accelerators import make_accelerator
 from .callbacks import Callback, Progress, Validated
@@ -6,6 +6,7 @@ from .checkpoints import CheckpointError, Checkpoints
 from .config import TrainingConfig
 from .replay import ReplayBuffer
 from .schedules import Constant, Cosine, OneCycle, Schedule
+from .supervised import SupervisedTrainer
 from .trainer import Trainer
 from .update import NonfiniteLossError
 from .validation import Validation
@@ -21,6 +22,7 @@ __all__ = [
     "Progress",
     "ReplayBuffer",
     "Schedule",
+    "SupervisedTrainer",
     "Trainer",
     "TrainingConfig",
     "Validated",

@@ -10,72 +10,75 @@ from ..version import __version__
 from .checkpoints import CheckpointError
 
 if TYPE_CHECKING:
-    from .trainer import Trainer
+    from .run import Run
+
+_MODEL = "energy"
+"""The name of the trained model in checkpoints, an energy or not."""
 
 
-def snapshot(trainer: "Trainer") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def snapshot(run: "Run") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Weights, optimizer, schedule, moving average, replay buffer, generators and counters."""
-    optimizer_tensors, optimizer_rest = _optimizer_state(trainer.optimizer)
+    optimizer_tensors, optimizer_rest = _optimizer_state(run.optimizer)
     tensors = {
-        **_prefixed("energy", trainer.energy.state_dict()),
+        **_prefixed(_MODEL, run.model.state_dict()),
         **_prefixed("optimizer", optimizer_tensors),
-        "generator": trainer.generator.get_state(),
+        "generator": run.generator.get_state(),
         "rng.cpu": torch.get_rng_state(),
     }
-    if trainer.device.type == "cuda":
-        tensors["rng.cuda"] = torch.cuda.get_rng_state(trainer.device)
-    if trainer.average is not None:
-        tensors |= _prefixed("average", trainer.average.state_dict())
-    if trainer.replay is not None:
-        tensors |= _prefixed("replay", trainer.replay.state())
-    if trainer.best_weights is not None:
-        tensors |= _prefixed("best", trainer.best_weights)
+    if run.device.type == "cuda":
+        tensors["rng.cuda"] = torch.cuda.get_rng_state(run.device)
+    if run.average is not None:
+        tensors |= _prefixed("average", run.average.state_dict())
+    if run.replay is not None:
+        tensors |= _prefixed("replay", run.replay.state())
+    if run.best_weights is not None:
+        tensors |= _prefixed("best", run.best_weights)
     rest = {
-        "iteration": trainer.iteration,
-        "iterations": trainer.iterations,
+        "iteration": run.iteration,
+        "iterations": run.iterations,
         "optimizer": optimizer_rest,
-        "scheduler": trainer.scheduler.state_dict(),
-        "best": trainer.best,
-        "failures": trainer.failures,
-        "config": trainer.config.to_json(),
+        "scheduler": run.scheduler.state_dict(),
+        "best": run.best,
+        "failures": run.failures,
+        "config": run.settings(),
         "versions": {"energysolve": __version__, "torch": torch.__version__},
     }
     return tensors, rest
 
 
-def restore(trainer: "Trainer", tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
-    """Put a trainer, whose run has been set up, where `snapshot` was taken.
+def restore(run: "Run", tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
+    """Put a run that has been set up where `snapshot` was taken.
 
     Raises:
-        CheckpointError: if the checkpoint is of a run with other settings or another energy.
+        CheckpointError: if the checkpoint is of a run with other settings or another model.
     """
-    _check_settings(trainer, rest)
+    _check_settings(run, rest)
     try:
-        trainer.energy.load_state_dict(_named("energy", tensors))
-        _load_optimizer(trainer.optimizer, _named("optimizer", tensors), rest["optimizer"])
-        trainer.scheduler.load_state_dict(rest["scheduler"])
-        trainer.generator.set_state(tensors["generator"])
+        run.model.load_state_dict(_named(_MODEL, tensors))
+        _load_optimizer(run.optimizer, _named("optimizer", tensors), rest["optimizer"])
+        run.scheduler.load_state_dict(rest["scheduler"])
+        run.generator.set_state(tensors["generator"])
         torch.set_rng_state(tensors["rng.cpu"])
-        if trainer.device.type == "cuda" and "rng.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["rng.cuda"], trainer.device)
-        if trainer.average is not None:
-            trainer.average.load_state_dict(_named("average", tensors))
-        if trainer.replay is not None:
-            trainer.replay.load(_named("replay", tensors, trainer.device), like=trainer.example())
+        if run.device.type == "cuda" and "rng.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["rng.cuda"], run.device)
+        if run.average is not None:
+            run.average.load_state_dict(_named("average", tensors))
+        if run.replay is not None:
+            run.replay.load(_named("replay", tensors, run.device), like=run.example())
     except (KeyError, RuntimeError, ValueError) as error:
         what = " ".join(str(error).split())
         raise CheckpointError(
             f"The checkpoint does not fit this run: {what}. Resume with the energy, task and settings that it was "
             "started with."
         ) from error
-    trainer.best_weights = _named("best", tensors, trainer.device) or None
-    trainer.best = tuple(rest["best"]) if rest["best"] else None
-    trainer.failures = rest["failures"]
-    trainer.iteration = rest["iteration"]
+    run.best_weights = _named("best", tensors, run.device) or None
+    run.best = tuple(rest["best"]) if rest["best"] else None
+    run.failures = rest["failures"]
+    run.iteration = rest["iteration"]
 
 
-def _check_settings(trainer: "Trainer", rest: Mapping[str, Any]) -> None:
-    ours = {"iterations": trainer.iterations, **trainer.config.to_json()}
+def _check_settings(run: "Run", rest: Mapping[str, Any]) -> None:
+    ours = {"iterations": run.iterations, **run.settings()}
     theirs = {"iterations": rest["iterations"], **rest["config"]}
     differing = [name for name in ours if ours[name] != theirs.get(name)]
     if differing:

@@ -6,11 +6,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..compiled import OPTIONS
 from .config import TrainingConfig
-from .loss import Loss
 
 
 class NonfiniteLossError(RuntimeError):
@@ -31,12 +30,12 @@ class Updater:
     """The parameters of a loss and what moves them.
 
     Args:
-        loss: from a batch to its mean error.
+        loss: from the inputs of a batch to a tuple that begins with its mean error.
         config: the settings.
         accelerator: what it runs on.
     """
 
-    def __init__(self, loss: Loss, config: TrainingConfig, accelerator: Accelerator):
+    def __init__(self, loss: nn.Module, config: TrainingConfig, accelerator: Accelerator):
         self._accelerator = accelerator
         self._config = config
         self._parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
@@ -54,19 +53,16 @@ class Updater:
         self.optimizer = optimizer
         self._guarded_on_device = on_gpu and fused and accelerator.scaler is None
 
-    def backward(self, x: Any, target: Any, y: Any, z: Any, *, last: bool) -> tuple[Tensor, Any, Any]:
-        """Add the gradient of a batch to those before it. Returns the detached loss, and the answers.
+    def backward(self, *inputs: Any, last: bool) -> tuple[Any, ...]:
+        """Add the gradient of a batch to those before it. Returns the detached loss, and what else the loss returns.
 
         Args:
-            x, target, y, z: this process's part of the batch.
+            *inputs: of the loss, this process's part of the batch.
             last: whether a step follows, before which the processes must agree on the gradient.
         """
-        if last:
-            loss, y, z = self._backward(x, target, y, z)
-        else:
-            with self._accelerator.no_sync(self.model):
-                loss, y, z = self._backward(x, target, y, z)
-        return loss.detach(), y, z
+        with nullcontext() if last else self._accelerator.no_sync(self.model):
+            loss, *rest = self._backward(inputs)
+        return loss.detach(), *rest
 
     def step(self, loss: Tensor) -> Tensor:
         """Move the parameters, unless the loss or its gradient is not finite. Returns whether they were, 0-d bool.
@@ -89,7 +85,7 @@ class Updater:
         self.optimizer.zero_grad(set_to_none=True)
         return good
 
-    def _backward(self, x, target, y, z) -> tuple[Tensor, Any, Any]:
+    def _backward(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         self._calls += 1
         # The first batch, which has no replayed problems beside it yet, has a size of its own; and an energy that is
         # wrong is told of better by eager code.
@@ -97,6 +93,6 @@ class Updater:
         with torch.compiler.set_stance("force_eager") if eagerly else nullcontext():
             if self._config.compile and self._accelerator.device.type == "cuda":
                 torch.compiler.cudagraph_mark_step_begin()
-            loss, y, z = self.model(x, target, y, z)
+            loss, *rest = self.model(*inputs)
             self._accelerator.backward(loss / self._config.accumulate)
-        return loss, y, z
+        return loss, *rest

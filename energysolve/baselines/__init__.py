@@ -1,0 +1,18 @@
+"""Methods that the paper compares the energy with (Section 4.1), for vectors and matrices."""
+
+from .base import Baseline
+from .feedforward import Feedforward
+from .files import load, save
+from .iterative import IterativeFeedforward
+from .ponder import PonderNet
+from .recurrent import Recurrent
+
+__all__ = [
+    "Baseline",
+    "Feedforward",
+    "IterativeFeedforward",
+    "PonderNet",
+    "Recurrent",
+    "load",
+    "save",
+]

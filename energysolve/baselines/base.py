@@ -1,0 +1,167 @@
+"""What the baselines have in common: a loss to train by, and answers after any number of steps."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import islice, pairwise
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..checks import check_whole
+from ..solution import Solution, Status
+
+
+class Baseline(nn.Module, ABC):
+    """A method to compare the energy with: it maps problems to answers, in one step or in several.
+
+    Train it with `energysolve.training.SupervisedTrainer`, then use `solve`::
+
+        model = Recurrent(x_dim=800, y_shape=(400,))
+        SupervisedTrainer(model, Addition(400), lr=1e-4, schedule=Constant()).fit(10_000)
+        solution = model.solve(x, steps=20)
+
+    Each sample is answered by itself: the others in its batch play no part. Where random numbers are drawn, every
+    sample gets its own. Subclasses write `loss` and `answers`.
+
+    Args:
+        x_dim: entries of one problem; ``x`` is flattened.
+        y_shape: the shape of one answer.
+        train_steps: steps in training, and the default at test time.
+
+    Raises:
+        ValueError: for a size that is not a whole number of 1 or more.
+    """
+
+    def __init__(self, x_dim: int, y_shape: Sequence[int] | int, *, train_steps: int = 5):
+        super().__init__()
+        self.x_dim = x_dim
+        self.y_shape: tuple[int, ...] = (y_shape,) if isinstance(y_shape, int) else tuple(y_shape)
+        self.train_steps = train_steps
+        owner = type(self).__name__
+        check_whole(owner, least=1, x_dim=x_dim, train_steps=train_steps)
+        for size in self.y_shape:
+            check_whole(owner, least=1, y_shape=size)
+
+    @property
+    def y_dim(self) -> int:
+        """Entries of one answer."""
+        return math.prod(self.y_shape)
+
+    @abstractmethod
+    def loss(
+        self,
+        x: Float[Tensor, "batch *features"],
+        target: Float[Tensor, "batch *answer"],
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, ""]:
+        """The training loss, a mean over the batch.
+
+        Args:
+            x: problems, ``x_dim`` entries each.
+            target: their answers, ``(batch, *y_shape)``.
+            generator: source of the random numbers that training takes, on the device of ``x``.
+
+        Raises:
+            ValueError: if ``x`` or ``target`` has another shape.
+        """
+
+    @abstractmethod
+    def answers(self, x: Float[Tensor, "batch x_dim"], generator: torch.Generator | None) -> Iterator[Tensor]:
+        """The answers after 1, 2, 3, ... steps without end, each ``(batch, y_dim)``, each step taken when asked for."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """The arguments of the constructor, as plain JSON."""
+
+    @torch.no_grad()
+    def iterates(
+        self, x: Float[Tensor, "batch *features"], steps: int, *, generator: torch.Generator | None = None
+    ) -> list[Float[Tensor, "batch *answer"]]:
+        """The answers after 1 to ``steps`` steps, each ``(batch, *y_shape)``, without gradients.
+
+        With a generator in the same state, fewer steps give the beginning of the same list, and `solve` its last entry.
+
+        Raises:
+            ValueError: if ``x`` has the wrong shape or ``steps`` is not 1 or more.
+        """
+        check_whole("iterates", least=1, steps=steps)
+        return [self._shaped(y) for y in islice(self.answers(self._flat(x), generator), steps)]
+
+    @torch.no_grad()
+    def solve(
+        self,
+        x: Float[Tensor, "batch *features"],
+        steps: int | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Solution:
+        """The answers after ``steps`` steps, without gradients.
+
+        Args:
+            x: problems, ``x_dim`` entries each.
+            steps: 1 or more; by default those of training.
+            generator: source of the random numbers that some methods draw, on the device of ``x``.
+
+        Returns:
+            The answers ``(batch, *y_shape)``, and the steps that each took. The energy is NaN: there is none. The
+            status is `Status.MAX_STEPS` except where the method itself ended a sample earlier.
+
+        Raises:
+            ValueError: if ``x`` has the wrong shape or ``steps`` is not 1 or more.
+        """
+        steps = self.train_steps if steps is None else steps
+        check_whole("solve", least=1, steps=steps)
+        flat = self._flat(x)
+        y = next(islice(self.answers(flat, generator), steps - 1, None))
+        return self._solution(y, torch.full((len(flat),), steps, device=flat.device), steps)
+
+    def extra_repr(self) -> str:
+        return ", ".join(f"{name}={value}" for name, value in self.config().items())
+
+    def _solution(self, y: Tensor, taken: Tensor, steps: int) -> Solution:
+        """Samples that took less than ``steps`` steps have ended by themselves."""
+        status = torch.where(taken < steps, int(Status.CONVERGED), int(Status.MAX_STEPS))
+        return Solution(self._shaped(y), None, y.new_full((len(y),), torch.nan), taken, status)
+
+    def _flat(self, x: Tensor) -> Tensor:
+        if x.ndim < 2 or math.prod(x.shape[1:]) != self.x_dim:
+            raise ValueError(
+                f"{type(self).__name__} takes problems of {self.x_dim} entries, x of shape (batch, {self.x_dim}) or "
+                f"(batch, rows, columns); got {tuple(x.shape)}."
+            )
+        return x.reshape(len(x), self.x_dim)
+
+    def _flat_target(self, x: Tensor, target: Tensor) -> Tensor:
+        if tuple(target.shape) != (len(x), *self.y_shape):
+            raise ValueError(
+                f"{type(self).__name__} needs targets of shape {(len(x), *self.y_shape)}, got {tuple(target.shape)}."
+            )
+        return target.reshape(len(x), self.y_dim)
+
+    def _shaped(self, y: Tensor) -> Tensor:
+        return y.reshape(len(y), *self.y_shape)
+
+
+def hidden_layers(inputs: int, width: int, depth: int) -> nn.Sequential:
+    """Linear layers, each followed by a ReLU (Tables 11 and 13 of the paper).
+
+    Args:
+        inputs: entries of the input.
+        width: units of each layer.
+        depth: number of layers.
+
+    Raises:
+        ValueError: for a size that is not a whole number of 1 or more.
+    """
+    check_whole("A baseline", least=1, width=width, depth=depth)
+    sizes = pairwise([inputs, *[width] * depth])
+    return nn.Sequential(*(layer for before, after in sizes for layer in (nn.Linear(before, after), nn.ReLU())))
+
+
+def mean_squares(y: Float[Tensor, "batch y_dim"], target: Float[Tensor, "batch y_dim"]) -> Float[Tensor, " batch"]:
+    """The mean squared error of each sample."""
+    return F.mse_loss(y, target, reduction="none").mean(-1)

@@ -1,0 +1,67 @@
+"""A trained baseline as a folder: ``model.safetensors`` and ``config.json``."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from ..pretrained.files import CONFIG, WEIGHTS, write_whole
+from .base import Baseline
+from .feedforward import Feedforward
+from .iterative import IterativeFeedforward
+from .ponder import PonderNet
+from .recurrent import Recurrent
+
+_KINDS: dict[str, type[Baseline]] = {
+    kind.__name__: kind for kind in (Feedforward, Recurrent, PonderNet, IterativeFeedforward)
+}
+
+
+def save(model: Baseline, folder: Path) -> None:
+    """Write the weights of a baseline and the arguments that it was made with.
+
+    Args:
+        model: one of the library's.
+        folder: made if need be; files there are replaced, each at once.
+
+    Raises:
+        TypeError: if the model is none of the library's.
+    """
+    name = type(model).__name__
+    if _KINDS.get(name) is not type(model):
+        raise TypeError(f"{name} is none of the baselines that can be saved: {', '.join(_KINDS)}.")
+    weights = safetensors.torch.save(
+        {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    )
+    config = {"class": name, "config": model.config(), "sha256": hashlib.sha256(weights).hexdigest()}
+    folder.mkdir(parents=True, exist_ok=True)
+    # The weights first: a folder is recognized by its configuration.
+    write_whole(folder / WEIGHTS, weights)
+    write_whole(folder / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+
+
+def load(folder: Path) -> Baseline:
+    """The baseline that `save` wrote, in evaluation mode, on the CPU.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if the files do not belong together or describe no baseline.
+    """
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind, arguments, checksum = _KINDS[config["class"]], config["config"], config["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not describe a baseline ({error!r}).") from error
+    weights = (folder / WEIGHTS).read_bytes()
+    if hashlib.sha256(weights).hexdigest() != checksum:
+        raise ValueError(f"{folder / WEIGHTS} was truncated or altered: its checksum is not that in {CONFIG}.")
+    try:
+        with torch.random.fork_rng(devices=[]):  # the initialization that is overwritten draws nothing from the user
+            model = kind(**arguments)
+        model.load_state_dict(safetensors.torch.load(weights), assign=True)  # in the dtype of the file
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path} and {WEIGHTS} beside it describe no {kind.__name__} together: {error}") from error
+    return model.eval()

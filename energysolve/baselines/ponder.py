@@ -1,0 +1,134 @@
+"""Iteration with a learned probability to halt: PonderNet (Banino, Balaguer and Blundell 2021, arXiv:2107.05407)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..checks import check_nonnegative, check_whole
+from .base import Baseline, hidden_layers, mean_squares
+
+
+class PonderNet(Baseline):
+    """A step network with an output head and a halting head, as the paper's programmatic baseline (Table 13).
+
+    Step ``n`` maps the problem and the answer before it, zeros at first, to a new answer ``y_n`` and the probability
+    ``lambda_n`` to halt there if the sample has not halted before. The answer is the state: Table 13 knows no other,
+    the steps thus refine an answer as those of the energy do, and the first layer sees what the energy's sees. The
+    price is that nothing else is remembered from one step to the next.
+
+    *Training* takes ``train_steps`` steps, ``N``. The probability to halt at step ``n`` is ``p_n = lambda_n (1 -
+    lambda_1) ... (1 - lambda_{n-1})``, and what remains goes to step ``N``. The loss of a sample is ``sum_n p_n L_n +
+    beta KL(p || g)``, with the mean squared error ``L_n`` of ``y_n`` and gradients through all the steps. The prior
+    ``g`` is geometric with the probability ``prior`` to *halt* at each step, ``g_n`` proportional to ``prior (1 -
+    prior)^(n-1)``, cut off after ``N`` steps and normalized: at the paper's 0.8 four of five samples halt after the
+    first step, and 1.25 steps are taken on average.
+
+    *At test time* halting is sampled: a sample halts after step ``n`` with probability ``lambda_n``, by a number drawn
+    for every sample and step, and keeps its answer; at the latest it ends at the last step that is allowed, which may
+    lie beyond ``train_steps``. Samples that halted before it have the status ``CONVERGED``.
+
+    Args:
+        x_dim: entries of one problem; ``x`` is flattened.
+        y_shape: the shape of one answer.
+        width: units of each hidden layer.
+        depth: number of hidden layers.
+        train_steps: steps in training, and the most at test time by default.
+        beta: weight of the divergence from the prior, 0.01 in PonderNet.
+        prior: probability to halt at each step under the prior.
+
+    Raises:
+        ValueError: for a size that is not a whole number of 1 or more, a negative ``beta`` or a ``prior`` that is not
+            between 0 and 1.
+    """
+
+    def __init__(
+        self,
+        x_dim: int,
+        y_shape: Sequence[int] | int,
+        *,
+        width: int = 512,
+        depth: int = 3,
+        train_steps: int = 5,
+        beta: float = 0.01,
+        prior: float = 0.8,
+    ):
+        super().__init__(x_dim, y_shape, train_steps=train_steps)
+        check_nonnegative("PonderNet", beta=beta)
+        if not 0 < prior < 1:
+            raise ValueError(f"PonderNet needs a prior in (0, 1), got {prior!r}.")
+        self.width, self.depth, self.beta, self.prior = width, depth, beta, prior
+        self.hidden = hidden_layers(x_dim + self.y_dim, width, depth)
+        self.head = nn.Linear(width, self.y_dim)
+        self.halt = nn.Linear(width, 1)
+
+    def loss(self, x, target, generator=None):
+        target = self._flat_target(x, target)
+        steps = list(islice(self._steps(self._flat(x)), self.train_steps))
+        log_p = halting_distribution(torch.stack([logit for _, logit in steps], 1))
+        errors = torch.stack([mean_squares(y, target) for y, _ in steps], 1)
+        p = log_p.exp()
+        divergence = (p * (log_p - self._log_prior(log_p))).sum(1)
+        return ((p * errors).sum(1) + self.beta * divergence).mean()
+
+    def answers(self, x: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
+        return (y for y, _, _ in self._halting(x, generator))
+
+    @torch.no_grad()
+    def solve(self, x, steps=None, *, generator=None):
+        steps = self.train_steps if steps is None else steps
+        check_whole("solve", least=1, steps=steps)
+        flat = self._flat(x)
+        halting = islice(self._halting(flat, generator), steps)
+        y, taken, running = next(halting)
+        while running.any() and (after := next(halting, None)):
+            y, taken, running = after
+        return self._solution(y, taken, steps)
+
+    def config(self) -> dict[str, Any]:
+        names = ("x_dim", "width", "depth", "train_steps", "beta", "prior")
+        return {"y_shape": list(self.y_shape)} | {name: getattr(self, name) for name in names}
+
+    def _steps(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The answers of step 1, 2, 3, ... as if none had halted, and the logits of the probabilities to halt."""
+        first, rest = self.hidden[0], self.hidden[1:]
+        assert isinstance(first, nn.Linear)
+        from_x = F.linear(x, first.weight[:, : self.x_dim], first.bias)  # the same at every step
+        weight = first.weight[:, self.x_dim :]
+        y = x.new_zeros(len(x), self.y_dim)
+        while True:
+            h = rest(from_x + F.linear(y, weight))
+            y = self.head(h)
+            yield y, self.halt(h).squeeze(-1)
+
+    def _halting(self, x: Tensor, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Answers that stay where their sample halts, the steps taken so far, and the samples that have not halted."""
+        y = x.new_zeros(len(x), self.y_dim)
+        taken = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        running = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        for new, logit in self._steps(x):
+            y = torch.where(running[:, None], new, y)
+            taken = taken + running
+            drawn = torch.rand(len(x), generator=generator, device=x.device)
+            running = running & (drawn >= logit.sigmoid())
+            yield y, taken, running
+
+    def _log_prior(self, like: Tensor) -> Tensor:
+        """Logarithms of the prior, ``(train_steps,)``."""
+        exponents = torch.arange(self.train_steps, dtype=like.dtype, device=like.device)
+        return F.log_softmax(exponents * math.log1p(-self.prior), 0)
+
+
+def halting_distribution(logits: Float[Tensor, "batch steps"]) -> Float[Tensor, "batch steps"]:
+    """Logarithms of the probabilities to halt at each step, from the logits to halt there if not before.
+
+    The last step gets all that remains, so each row sums to one; its own logit plays no part.
+    """
+    on = F.logsigmoid(-logits[:, :-1]).cumsum(1)  # to go on after each step but the last
+    reached = F.pad(on, (1, 0))
+    return reached + F.pad(F.logsigmoid(logits[:, :-1]), (0, 1))

@@ -1,0 +1,47 @@
+"""``energysolve reproduce``."""
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..experiments.measurement import PROBLEMS
+from ..experiments.runs import Laboratory
+from ..experiments.tables import PRESETS
+from ..training import CheckpointError, NonfiniteLossError
+from .common import CommandError, command_line
+
+TARGETS = ("table1", "table3", "table4", "figure1", "figure3", "figure4", "figure5", "figure6", "figure7", "scratchpad")
+
+
+def reproduce(
+    what: Annotated[str, typer.Argument(help=f"One of: {', '.join(TARGETS)}.", metavar="WHAT")],
+    preset: Annotated[str, typer.Option(help=f"{', '.join(PRESETS)}.")] = "tuned",
+    seeds: Annotated[int, typer.Option(min=1, help="Of the energy model; other methods have one.")] = 1,
+    output: Annotated[Path, typer.Option(help="Folder for result files, tables and figures.")] = Path("docs/results"),
+    problems: Annotated[int, typer.Option(min=2, help="Of each difficulty, to evaluate on.")] = PROBLEMS,
+    models: Annotated[Path, typer.Option(help="Folder for weights and checkpoints.")] = Path("out/reproduce"),
+):
+    """Make a table or a figure of the paper: train what is missing, going on where it was interrupted, and evaluate."""
+    if what not in TARGETS:
+        raise CommandError(f"Unknown table or figure {what!r}; there are: {', '.join(TARGETS)}.")
+    if preset not in PRESETS:
+        raise CommandError(f"Unknown preset {preset!r}; the presets are: {', '.join(PRESETS)}.")
+    console = Console()
+
+    def told(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False)
+
+    # Each has a module of its own, and those of figures import matplotlib.
+    make: Callable[[Laboratory, str, int], list[Path]] = import_module(f"energysolve.experiments.{what}").reproduce
+    try:
+        paths = make(Laboratory(models, output, command_line(), problems, told), preset, seeds)
+    except KeyboardInterrupt:
+        told("Interrupted; the same command goes on from the last checkpoint.")
+        raise typer.Exit(130) from None
+    except (NonfiniteLossError, CheckpointError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    told(f"Saved {', '.join(map(str, paths))}")

@@ -1,0 +1,41 @@
+"""Figure 3: error against steps, of every method, on problems of both difficulties."""
+
+from pathlib import Path
+from typing import Any
+
+from .catalog import TASKS
+from .figures import save
+from .landscape_figures import Curves, draw_error_panels
+from .methods import METHODS
+from .runs import Laboratory, Run
+from .tables import floor_rows
+
+_RANGE = 3.0
+"""Errors up to so many times that of predicting zero are shown."""
+
+
+def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
+    """Make what is missing of the runs, and a figure for each task; the files written."""
+    paths = []
+    for task, entry in TASKS.items():
+        runs = {name: laboratory.result(run) for name, run in methods_of(task, preset).items()}
+        panels = {d: panel(runs, d) for d in next(iter(runs.values()))["difficulties"]}
+        most = max(max(curves.floors.values()) for curves in panels.values())
+        figure = draw_error_panels(
+            panels, f"{entry.title}: error against steps", "steps", entry.error, limit=_RANGE * most
+        )
+        paths += save(figure, laboratory.results, f"figure3-{task}")
+    return paths
+
+
+def methods_of(task: str, preset: str) -> dict[str, Run]:
+    """The runs by title: the baselines with the paper's settings, and the energy model with those asked for."""
+    return {method.title: Run(task, name, preset if name == "irem" else "paper") for name, method in METHODS.items()}
+
+
+def panel(runs: dict[str, dict[str, Any]], difficulty: str) -> Curves:
+    """The curves of one difficulty; those of baselines begin after their first step."""
+    errors = {name: run["difficulties"][difficulty]["error_by_step"] for name, run in runs.items()}
+    longest = max(map(len, errors.values()))
+    floors = {name: found[difficulty] for name, found in floor_rows(runs.values()).items() if difficulty in found}
+    return Curves(errors, floors, {name: range(longest - len(each), longest) for name, each in errors.items()})

@@ -1,0 +1,14 @@
+"""Figure 4: the squared error of each element of a sum over the steps of its descent."""
+
+from pathlib import Path
+
+from .figures import fresh_descent, save
+from .landscape_figures import draw_element_errors
+from .runs import Laboratory
+
+
+def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
+    """Draw the errors of one fresh addition problem; the files written."""
+    path, target = fresh_descent(laboratory, "addition", preset, "figure4", 1)
+    figure = draw_element_errors(path.squared_errors(target), "Addition: squared error of each element over the steps")
+    return save(figure, laboratory.results, "figure4")

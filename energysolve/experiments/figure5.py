@@ -1,0 +1,32 @@
+"""Figure 5: the energy of candidate answers against their distance to the right one."""
+
+from pathlib import Path
+
+from .catalog import TASKS
+from .evaluation import stream
+from .figures import fresh_descent, save
+from .landscape import energy_by_distance
+from .landscape_figures import draw_energy_by_distance
+from .runs import Laboratory
+
+_PROBLEMS = 20
+
+
+def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
+    """Draw a figure for each task, and write down the rank correlations; the files written."""
+    paths, found = [], {}
+    for task, entry in TASKS.items():
+        path, target = fresh_descent(laboratory, task, preset, "figure5", _PROBLEMS)
+        energies = energy_by_distance(path, target, generator=stream(f"figure5 candidates {task}", 0))
+        title = f"{entry.title}: energy against distance to the solution"
+        paths += save(draw_energy_by_distance(energies, title), laboratory.results, f"figure5-{task}")
+        each = energies.rank_correlation_by_problem
+        found[task] = {
+            "problems": _PROBLEMS,
+            "candidates": len(energies.distance),
+            "rank_correlation": energies.rank_correlation,
+            "rank_correlation_by_problem": {"mean": each.mean().item(), "min": each.min().item()},
+        }
+    result = laboratory.results / "figure5.json"
+    laboratory.write(result, {"kind": "figure5", "command": laboratory.command, "preset": preset, "tasks": found})
+    return [*paths, result]

@@ -1,0 +1,46 @@
+"""Figure 6: three additions nested; the first nine elements of operands and answer, as 3 x 3 matrices."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..composition import compose
+from ..tasks import Addition
+from .catalog import TASKS
+from .evaluation import stream
+from .runs import Laboratory, Run
+from .tables import markdown
+
+_OPERANDS = 4
+
+
+def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
+    """Add four fresh vectors; the files written."""
+    model = laboratory.model(Run("addition", "irem", preset, 0))
+    task = TASKS["addition"].task_of(model)
+    assert isinstance(task, Addition)
+    size = task.size
+    generator = stream("figure6", 0)
+    operands = torch.rand(1, _OPERANDS, size, generator=generator) * 2 - 1
+    answer = compose(model, operands, generator=generator).y[0].detach()
+    error = (answer - operands[0].sum(0)).square().mean().item()
+    names = [*(f"x{k}" for k in range(_OPERANDS)), "answer", "sum"]
+    columns = [*operands[0], answer, operands[0].sum(0)]
+    rows = [[_matrix_row(column, row) for column in columns] for row in range(3)]
+    text = f"{_TITLE}\n\n{markdown(names, rows)}\n\nMean squared error over all {size} elements: {error:.2e}.\n"
+    path, result = laboratory.results / "figure6.md", laboratory.results / "figure6.json"
+    path.write_text(text, encoding="utf-8")
+    shown = {name: column[:9].tolist() for name, column in zip(names, columns, strict=True)}
+    content = {"kind": "figure6", "command": laboratory.command, "preset": preset, "first_elements": shown}
+    laboratory.write(result, content | {"error": error})
+    return [path, result]
+
+
+_TITLE = (
+    "# Figure 6: three additions nested\n\nThe first nine elements, as 3 x 3 matrices, of four operands and their sum."
+)
+
+
+def _matrix_row(values: Tensor, row: int) -> str:
+    return " ".join(f"{value:+.3f}" for value in values[3 * row : 3 * row + 3].tolist())

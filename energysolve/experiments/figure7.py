@@ -1,0 +1,22 @@
+"""Figure 7: error against the number of additions composed."""
+
+from pathlib import Path
+
+from .figure3 import methods_of
+from .figures import save
+from .landscape_figures import draw_error_curves
+from .measurement import OPERATIONS
+from .runs import Laboratory
+from .table4 import zero
+
+
+def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
+    """Make what is missing of the runs, and the figure; the files written."""
+    runs = {name: laboratory.result(run) for name, run in methods_of("addition", preset).items()}
+    curves = {name: run["composition"] for name, run in runs.items()}
+    numbers = range(1, OPERATIONS + 1)
+    curves["predict zero"] = [zero(k) for k in numbers]
+    figure = draw_error_curves(
+        curves, {}, "Composition of additions", "additions", "mean squared error", x=dict.fromkeys(curves, numbers)
+    )
+    return save(figure, laboratory.results, "figure7")

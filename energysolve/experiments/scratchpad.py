@@ -1,0 +1,61 @@
+"""What a scratchpad (Appendix B, Algorithm 3 of the paper) gains or loses, on addition and on the inverse."""
+
+from pathlib import Path
+from typing import Any
+
+from .catalog import TASKS
+from .runs import Laboratory, Run
+from .tables import floor_rows, markdown, mean_and_std, origin, recorded
+
+ITERATIONS = 2000
+ENTRIES = (0, 128)
+"""Of the scratchpad; 0 stands for none."""
+_TASKS = ("addition", "inverse")
+
+
+def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
+    """Make what is missing of the runs, and the table. Returns the files written."""
+    for task in _TASKS:
+        for entries in ENTRIES:
+            for seed in range(seeds):
+                laboratory.result(Run(task, "irem", preset, seed, tuple(_variant(entries).items())))
+    path = laboratory.results / "scratchpad.md"
+    path.write_text(table(laboratory.results, preset), encoding="utf-8")
+    return [path]
+
+
+def table(results: Path, preset: str) -> str:
+    """The table, as Markdown."""
+    rows: list[list[Any]] = []
+    everything = []
+    for task in _TASKS:
+        found = {n: recorded(results, task, _variant(n)).get(("irem", preset), []) for n in ENTRIES}
+        runs = [run for some in found.values() for run in some]
+        everything += runs
+        for name, errors in floor_rows(runs).items():
+            rows.append([TASKS[task].title, name, None, None, *(_cell(errors, d) for d in ("same", "harder"))])
+        for entries, some in found.items():
+            if some:
+                cells = [
+                    mean_and_std(some, lambda run, d=d: run["difficulties"][d]["error"]) for d in ("same", "harder")
+                ]
+                name = f"scratchpad of {entries}" if entries else "no scratchpad"
+                rows.append([TASKS[task].title, name, len(some), f"{some[0]['parameters']:,}", *cells])
+    headings = ("task", "what", "seeds", "parameters", "same", "harder")
+    return "\n\n".join([_INTRODUCTION.format(preset), markdown(headings, rows), origin(everything)]) + "\n"
+
+
+_INTRODUCTION = (
+    "# The scratchpad\n\nMean squared error on 1,000 fresh problems of each difficulty after "
+    f"{ITERATIONS:,} iterations of the `{{}}` settings, with and without a scratchpad that is minimized along with the "
+    "answer."
+)
+
+
+def _variant(entries: int) -> dict[str, float]:
+    variant: dict[str, float] = {"iterations": ITERATIONS}
+    return variant | {"scratchpad": entries} if entries else variant
+
+
+def _cell(errors: dict[str, float], difficulty: str) -> str | None:
+    return f"{errors[difficulty]:.3g}" if difficulty in errors else None

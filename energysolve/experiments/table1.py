@@ -1,0 +1,99 @@
+"""Table 1, right: every method on addition, matrix completion and matrix inverse."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .catalog import TASKS
+from .methods import METHODS
+from .paper import TABLE1
+from .runs import Laboratory, Run
+from .tables import floor_rows, markdown, mean_and_std, origin, recorded
+
+_HEADINGS = (
+    "method",
+    "settings",
+    "seeds",
+    "parameters",
+    "paper: same",
+    "ours: same",
+    "paper: harder",
+    "ours: harder",
+    "standard error",
+)
+
+
+def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
+    """Make what is missing of the runs of a preset, and the table of all the runs there are.
+
+    Returns:
+        The files written.
+    """
+    methods = ["irem"] if preset == "best" else list(METHODS)
+    for task in TASKS:
+        for method in methods:
+            for seed in range(seeds if method == "irem" else 1):
+                laboratory.result(Run(task, method, preset, seed))
+    path = laboratory.results / "table1.md"
+    path.write_text(table(laboratory.results), encoding="utf-8")
+    return [path]
+
+
+def table(results: Path) -> str:
+    """The table of the runs that are recorded in a folder, with floors and limits, as Markdown."""
+    blocks = ["# Table 1: algorithmic reasoning on vectors and matrices", _INTRODUCTION]
+    for task, entry in TASKS.items():
+        runs = recorded(results, task)
+        if runs:
+            blocks += [f"## {entry.title}", markdown(_HEADINGS, _rows(results, task, runs))]
+            blocks.append(origin([run for some in runs.values() for run in some]))
+    return "\n\n".join(blocks) + "\n"
+
+
+_INTRODUCTION = (
+    "Mean squared error on 1,000 fresh problems of each difficulty, evaluated once for each seed; mean ± standard "
+    "deviation over seeds. Trivial answers are judged on the same problems. *Standard error*: of the mean over the "
+    "problems (same; harder), for the first seed. Settings: `paper` are the paper's; `tuned` is the paper's "
+    "architecture with our recipe; `best` is an energy that uses what is known about the problem, fitted on the same "
+    "difficulty as the others."
+)
+
+
+def _rows(results: Path, task: str, runs: dict[tuple[str, str], list[dict[str, Any]]]) -> list[list[Any]]:
+    rows: list[list[Any]] = []
+    for name, errors in floor_rows(run for some in runs.values() for run in some).items():
+        rows.append([name, None, None, None, None, _cell(errors, "same"), None, _cell(errors, "harder"), None])
+    for (method, preset), some in runs.items():
+        paper = TABLE1[task][method]
+        errors = [some[0]["difficulties"][name]["standard_error"] for name in ("same", "harder")]
+        cells = [mean_and_std(some, lambda run, d=d: run["difficulties"][d]["error"]) for d in ("same", "harder")]
+        rows.append(
+            [
+                METHODS[method].title,
+                f"`{preset}`",
+                len(some),
+                f"{some[0]['parameters']:,}",
+                paper["same"] if preset == "paper" else None,
+                cells[0],
+                paper["harder"] if preset == "paper" else None,
+                cells[1],
+                f"{errors[0]:.1g}; {errors[1]:.1g}",
+            ]
+        )
+    return [*rows, *_limit_rows(results, task)]
+
+
+def _limit_rows(results: Path, task: str) -> list[list[Any]]:
+    """The limit where it is not zero: the Bayes posterior mean of completion."""
+    path = results / "limits.json"
+    if task != "completion" or not path.exists():
+        return []
+    limits = json.loads(path.read_text(encoding="utf-8"))["tasks"]["completion"]
+    errors = {difficulty: found["limit"] for difficulty, found in limits.items()}
+    cells = [f"{errors[name]['error']:.3g} ({errors[name]['ratio']:.3g} of copying)" for name in ("same", "harder")]
+    bars = "; ".join(f"{errors[name]['standard_error']:.1g}" for name in ("same", "harder"))
+    return [["Bayes limit: posterior mean", None, None, None, None, cells[0], None, cells[1], bars]]
+
+
+def _cell(errors: dict[str, float], difficulty: str) -> str | None:
+    return f"{errors[difficulty]:.3g}" if difficulty in errors else None

@@ -1,0 +1,215 @@
+"""Tables and figures: made from the result files of runs, which are made once and go on where they were interrupted."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from energysolve import EnergySolver
+from energysolve.cli import main
+from energysolve.experiments import methods, recipes, table3, tables, targets
+from energysolve.experiments.measurement import answers_by_step, composition
+from energysolve.experiments.paper import TABLE1, TABLE4
+from energysolve.experiments.runs import Laboratory, Run
+from energysolve.tasks import Addition
+from energysolve.training import TrainingConfig
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """Presets of a few iterations on small problems, and a laboratory for them."""
+    recipe = recipes.Recipe(4, size=9, width=8, test_max_steps=9, training=TrainingConfig(batch_size=8, replay=20))
+    monkeypatch.setattr(recipes, "PRESETS", {"paper": recipe, "tuned": recipe.changed({"lr": 2e-3})})
+    monkeypatch.setattr(recipes, "_OWN", {})
+    monkeypatch.setattr(methods, "_CHECKPOINT_EVERY", 2)
+    return Laboratory(tmp_path / "models", tmp_path / "results", "energysolve reproduce ...", problems=20)
+
+
+@pytest.mark.parametrize("method", methods.METHODS)
+def test_a_run_is_made_once(small, method, monkeypatch):
+    run = Run("inverse", method, "paper", seed=3)
+    first = small.result(run)
+    path = small.results / "runs" / f"inverse-{method}-paper-seed3.json"
+    assert json.loads(path.read_text())["difficulties"] == first["difficulties"]
+    assert first["seed"] == 3
+    assert first["training"]["settings"]["seed"] == 3
+    assert {"versions", "hardware", "date", "command"} <= set(first)
+
+    def train(*arguments):
+        raise AssertionError("trained again")
+
+    monkeypatch.setitem(methods.METHODS, method, methods.Method("", train, methods.METHODS[method].load))
+    assert small.result(run)["difficulties"] == first["difficulties"]
+    path.unlink()  # evaluated again, from the weights, with the same problems
+    assert small.result(run)["difficulties"] == first["difficulties"]
+
+
+@pytest.mark.parametrize("method", ["irem", "recurrent"])
+def test_an_interrupted_run_goes_on(small, method, monkeypatch, tmp_path):
+    whole = Laboratory(tmp_path / "other", tmp_path / "results", "", 20).model(Run("addition", method))
+    saved = methods.save_solver if method == "irem" else methods.baselines.save
+
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    where = (methods, "save_solver") if method == "irem" else (methods.baselines, "save")
+    monkeypatch.setattr(*where, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        small.model(Run("addition", method))
+    monkeypatch.setattr(*where, saved)
+    folder = small.models / Run("addition", method).name / "checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["iteration-00000004.safetensors"]
+    resumed = small.model(Run("addition", method))
+    for name, weights in whole.state_dict().items():
+        assert torch.equal(weights, resumed.state_dict()[name]), name
+    told = json.loads((folder.parent / "training.json").read_text())
+    assert told["resumed_after"] == 4
+
+
+def test_changed_settings_are_in_the_name_and_in_the_run(small):
+    run = Run("addition", "irem", "tuned", 0, (("iterations", 2), ("step_size", 30.0)))
+    assert run.name == "addition-irem-tuned-iterations-2-step-size-30-seed0"
+    settings = small.result(run)["training"]["settings"]
+    assert (settings["iterations"], settings["step_size"]) == (2, 30.0)
+
+
+def test_tables_show_the_result_files(small):
+    runs = {name: small.result(Run("addition", name)) for name in methods.METHODS}
+    second = small.result(Run("addition", "irem", "paper", 1))
+    found = tables.recorded(small.results, "addition")
+    assert [key for key, _ in found.items()] == [(name, "paper") for name in methods.METHODS]
+    assert len(found["irem", "paper"]) == 2
+
+    from energysolve.experiments import table1, table4
+
+    text = table1.table(small.results)
+    errors = [run["difficulties"]["harder"]["error"] for run in (runs["irem"], second)]
+    row = next(line for line in text.splitlines() if line.startswith("| IREM"))
+    assert f"{np.mean(errors):.3g} ± {np.std(errors, ddof=1):.1g}" in row
+    for name, paper in TABLE1["addition"].items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| {methods.METHODS[name].title} "))
+        assert str(paper["same"]) in row
+        assert str(paper["harder"]) in row
+        assert f"{runs[name]['parameters']:,}" in row
+    assert "| predict zero |" in text
+    text = table4.table(small.results)
+    row = next(line for line in text.splitlines() if line.startswith("| Feedforward"))
+    assert f"{TABLE4['feedforward'][5]} | {runs['feedforward']['composition'][4]:.3g}" in row
+
+
+@pytest.mark.parametrize("what", ["table3", "scratchpad", "figure6"])
+def test_the_command(small, what, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(table3, "ITERATIONS", 2)
+    command = [
+        "reproduce",
+        what,
+        "--problems",
+        "20",
+        "--output",
+        str(tmp_path / "results"),
+        "--models",
+        str(tmp_path / "models"),
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 0
+    assert (tmp_path / "results" / f"{what}.md").exists()
+    assert "Saved" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["figure1", "figure3", "figure4", "figure5", "figure7"])
+def test_figures_are_drawn(small, what, tmp_path):
+    command = [
+        "reproduce",
+        what,
+        "--problems",
+        "20",
+        "--output",
+        str(tmp_path / "results"),
+        "--models",
+        str(tmp_path / "models"),
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 0
+    assert list((tmp_path / "results").glob(f"{what}*.png"))
+    assert list((tmp_path / "results").glob(f"{what}*.svg"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["table2000"], "Unknown table or figure"), (["table1", "--preset", "papier"], "Unknown preset")],
+)
+def test_unknown_names(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        main(["reproduce", *arguments])
+    assert message in capsys.readouterr().err
+
+
+class ExactAdder(torch.nn.Module):
+    def solve(self, x, steps=None, *, generator=None):
+        from energysolve import Solution
+
+        a, b = x.chunk(2, -1)
+        count = torch.zeros(len(x), dtype=torch.int64)
+        return Solution(a + b + 0.1, None, torch.zeros(len(x)), count, count)
+
+
+def test_composition_adds_up():
+    errors = composition(ExactAdder(), Addition(3), 0, 5)
+    np.testing.assert_allclose(errors, [(0.1 * k) ** 2 for k in range(1, 11)], rtol=1e-4)
+
+
+def test_answers_by_step_ignore_halting():
+    solver = EnergySolver.from_pretrained("addition")
+    x, _ = solver_task(solver).sample(2)
+    generator = torch.Generator().manual_seed(0)
+    answers = answers_by_step(solver, x, 7, generator)
+    assert len(answers) == 8
+    assert not torch.equal(answers[6], answers[7])
+
+
+def solver_task(solver):
+    from energysolve.experiments.catalog import TASKS
+
+    return TASKS["addition"].task_of(solver)
+
+
+def test_the_rise_of_a_curve():
+    assert targets.rise([9, 9, 9, 9, 9, 4, 3, 2, 2]) == 1.0
+    assert targets.rise([0, 0, 0, 0, 0, 4, 2, 3, 1]) == 1.5
+
+
+def test_a_target_that_is_not_a_number_is_missed():
+    assert targets.Target("", 1.0, 1.0).met
+    assert not targets.Target("", 1.1, 1.0).met
+    assert not targets.Target("", math.nan, 1.0).met
+
+
+def test_targets_are_judged_by_result_files(tmp_path: Path):
+    def write(name, method, preset, same, harder, copied):
+        difficulties = {
+            key: {"error": error, "floors": {"copy": copied}, "error_by_step": [1.0] * 51}
+            for key, error in (("same", same), ("harder", harder))
+        }
+        run = {"task": "completion", "method": method, "preset": preset, "variant": {}, "difficulties": difficulties}
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        (tmp_path / "runs" / f"completion-{name}.json").write_text(json.dumps(run))
+
+    write("a", "irem", "tuned", 0.9, 1.2, 1.0)
+    write("b", "irem", "tuned", 1.0, 1.0, 1.0)
+    write("c", "feedforward", "paper", 2 * 0.0203, 0.2720, 1.0)
+    write("d", "irem", "paper", 0.01, 0.3, 1.0)
+    found = {each.what: each for each in targets.targets(tmp_path)}
+    assert found["completion, `tuned`: error over that of copying, same"].value == pytest.approx(0.95)
+    assert found["completion, `tuned`: error over that of copying, same"].met
+    assert not found["completion, `tuned`: error over that of copying, harder"].met
+    assert found["completion, Feedforward: error over the paper's, same"].value == pytest.approx(2)
+    assert found["completion, Feedforward: error over the paper's, harder"].met
+    order = targets.order(tmp_path)
+    assert "- completion, same: IREM < Feedforward (as in the paper)" in order
+    assert "- completion, harder: Feedforward < IREM (the paper: IREM < Feedforward)" in order
