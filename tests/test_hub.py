@@ -364,11 +364,11 @@ def test_the_card_follows_the_solver_until_somebody_edits_it(tmp_path):
 
 
 def test_the_card_shows_how_to_load_and_what_was_measured():
-    config = read_config(find("addition"))
-    card = model_card(config, "addition")
+    config = read_config(find("addition-mlp"))
+    card = model_card(config, "addition-mlp")
     assert card.startswith("---\nlibrary_name: energysolve\n")
     assert ModelCard(card, ignore_metadata_errors=False).data.library_name == "energysolve"
-    solver = load(EnergySolver, "addition")
+    solver = load(EnergySolver, "addition-mlp")
     for name in ("optimizer", "init", "halting", "max_steps"):
         assert f"| {name} | `{getattr(solver, name)!r}` |" in card
     evaluation = config["training"]["evaluation"]

@@ -27,9 +27,10 @@ from energysolve import (
     Uniform,
 )
 from energysolve import pretrained as shipped
+from energysolve.experiments.catalog import TASKS
 from energysolve.optimizers import Box
 from energysolve.pretrained.files import load, read_config, save
-from energysolve.tasks import Addition
+from energysolve.tasks import Completion, Inverse
 
 
 def small_solver(**fields):
@@ -273,22 +274,48 @@ def test_a_folder_is_preferred_to_a_shipped_name(folder, monkeypatch):
     assert EnergySolver.from_pretrained("addition").energy.x_dim == 6
 
 
-def test_addition_is_shipped():
-    assert "addition" in shipped.names()
-    solver = EnergySolver.from_pretrained("addition")
-    assert not solver.training
-    training = read_config(shipped.find("addition"))["training"]
-    assert training["task"] == "addition"
-    assert training["command"].startswith("energysolve train addition")
-    assert set(training["evaluation"]) == {"same", "harder"}
+SHIPPED = {
+    ("addition", "same"): 1e-6,
+    ("addition", "harder"): 1e-6,
+    ("addition-mlp", "same"): 1.5e-4,
+    ("addition-mlp", "harder"): 1.0e-3,
+    ("completion", "same"): 0.95,  # over the error of copying
+    ("completion", "harder"): 0.82,
+    ("inverse", "same"): 1e-5,
+    ("inverse", "harder"): 1e-3,
+}
 
 
-@pytest.mark.parametrize(("difficulty", "limit"), [("same", 1.5e-4), ("harder", 1.0e-3)])
-def test_shipped_addition_adds(difficulty, limit):
-    task = Addition()
+def test_what_is_shipped_says_how_it_was_trained():
+    assert shipped.names() == ["addition", "addition-mlp", "completion", "inverse"]
+    for name in shipped.names():
+        assert not EnergySolver.from_pretrained(name).training
+        training = read_config(shipped.find(name))["training"]
+        assert training["task"] == name.partition("-")[0]
+        assert training["command"].startswith(f"energysolve train {training['task']}")
+        assert set(training["evaluation"]) == {"same", "harder"}
+
+
+@pytest.mark.parametrize(("name", "difficulty"), SHIPPED)
+def test_what_is_shipped_solves(name, difficulty):
+    solver = EnergySolver.from_pretrained(name)
+    task = TASKS[name.partition("-")[0]].task_of(solver)
     generator = torch.Generator().manual_seed(20_000)
     x, target = task.sample(200, difficulty, generator)
     with torch.no_grad():
-        solution = EnergySolver.from_pretrained("addition").minimize(x, generator=generator)
-    assert task.error(solution, target).mean() <= limit
+        solution = solver.minimize(x, generator=generator)
+    error = task.error(solution, target).mean()
+    if name == "completion":
+        error = error / (x - target).square().mean()
+    assert error <= SHIPPED[name, difficulty]
     assert solution.converged.float().mean() >= 0.99
+
+
+def test_matrices_may_be_flattened():
+    for name, task in (("completion", Completion()), ("inverse", Inverse())):
+        solver = EnergySolver.from_pretrained(name)
+        x, target = task.sample(3, generator=torch.Generator().manual_seed(1))
+        y = solver.minimize(x.flatten(1), generator=torch.Generator().manual_seed(0)).y
+        matrices = solver.minimize(x, generator=torch.Generator().manual_seed(0)).y
+        assert matrices.shape == target.shape
+        torch.testing.assert_close(y.view_as(target), matrices)

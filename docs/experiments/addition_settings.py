@@ -19,7 +19,7 @@ PROBLEMS, SEED = 250, 0
 
 def main() -> None:
     """Solve the same problems with every setting."""
-    task, solver = Addition(), EnergySolver.from_pretrained("addition")
+    task, solver = Addition(), EnergySolver.from_pretrained("addition-mlp")
     problems = {}
     for difficulty in task.difficulties:
         generator = stream(f"develop addition {difficulty}", SEED)

@@ -51,7 +51,7 @@ def bench(
     iterations: Annotated[int, typer.Option(min=2, help="Of target, ours.")] = ITERATIONS,
     reference_iterations: Annotated[int, typer.Option(min=1, help="Of target, the reference's at most.")] = 12_000,
     resume: Annotated[bool, typer.Option("--resume", help="Of target, go on with the reference.")] = False,
-    model: Annotated[str, typer.Option(help="Of solve, a shipped name or a folder.")] = "addition",
+    model: Annotated[str, typer.Option(help="Of solve, a shipped name or a folder.")] = "addition-mlp",
 ):
     """Measure speed and memory against a plain reference that runs in turn with the library."""
     chosen = list(_MEASUREMENTS) if what == "all" else [what]

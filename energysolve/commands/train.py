@@ -7,17 +7,22 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from ..experiments.best import best, train_best
+from ..experiments.catalog import Entry
 from ..experiments.environment import environment
-from ..experiments.evaluation import Evaluation, evaluate, stream
+from ..experiments.evaluation import evaluate, stream
 from ..experiments.recipes import PRESETS, Recipe, recipe_of
 from ..experiments.report import print_evaluations
 from ..pretrained.files import CONFIG, WEIGHTS, save
+from ..solver import EnergySolver
+from ..tasks import Task
 from ..training import CheckpointError, Checkpoints, NonfiniteLossError, Trainer
 from ..training.accelerators import start_trackers
 from ..training.schedules import SCHEDULES
 from .common import CommandError, TaskName, check_free_to_write, command_line, entry_of
 from .progress import ProgressBar
 
+_BEST = "best"
 _EVALUATION_PROBLEMS = 1000
 _SCHEDULES = {"one-cycle": "OneCycle", "constant": "Constant", "cosine": "Cosine"}
 _COMMAND = ("task", "preset", "output", "overwrite", "checkpoint_every", "keep_checkpoints", "resume", "tracker", "cpu")
@@ -26,7 +31,9 @@ _COMMAND = ("task", "preset", "output", "overwrite", "checkpoint_every", "keep_c
 
 def train(
     task: TaskName,
-    preset: Annotated[str, typer.Option(help=f"{' or '.join(PRESETS)}; other options change it.")] = "tuned",
+    preset: Annotated[
+        str, typer.Option(help=f"{', '.join(PRESETS)}, which other options change, or {_BEST}.")
+    ] = "tuned",
     iterations: Annotated[int | None, typer.Option(min=1, help="Updates of the energy's parameters.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the initial weights, the problems and everything else.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for the trained solver; default out/TASK.")] = None,
@@ -66,6 +73,9 @@ def train(
     settings = {name: value for name, value in locals().items() if name not in _COMMAND}
     entry = entry_of(task)
     folder = output or Path("out") / task
+    if preset == _BEST:
+        _train_best(task, entry, settings, folder, overwrite)
+        return
     checkpoints = Checkpoints(folder / "checkpoints", checkpoint_every, keep_checkpoints) if checkpoint_every else None
     _check_folder(folder, overwrite, resume, checkpoints)
     after = max(checkpoints.iterations(), default=0) if resume and checkpoints else 0
@@ -85,16 +95,43 @@ def train(
     if not main:
         return
     solver = solver.replace(energy=trainer.trained_energy).to("cpu").eval()
-    generator = stream(f"evaluate {task}", recipe.seed)
-    evaluations = [evaluate(solver, source, name, _EVALUATION_PROBLEMS, generator) for name in source.difficulties]
+    about = {"task": task, "preset": preset, "settings": recipe.to_json(), "seconds": round(seconds, 1)}
+    _evaluate_and_save(console, solver, source, entry, folder, about, recipe.seed)
+
+
+def _train_best(task: str, entry: Entry, settings: dict[str, Any], folder: Path, overwrite: bool) -> None:
+    """The preset of structured energies, whose settings are fixed."""
+    given = sorted(name for name, value in settings.items() if value is not None and name != "seed")
+    if given:
+        raise CommandError(
+            f"--{given[0].replace('_', '-')} does not go with --preset {_BEST}, whose settings are fixed; see "
+            "energysolve.experiments.best to change them."
+        )
+    check_free_to_write(folder, (WEIGHTS, CONFIG), overwrite)
+    seed = settings["seed"] or 0
+    started = time.perf_counter()
+    solver = train_best(task, seed)
+    chosen = best(task)
+    about = {"task": task, "preset": _BEST, "settings": chosen.to_json() | {"seed": seed}}
+    about["seconds"] = round(time.perf_counter() - started, 1)
+    _evaluate_and_save(Console(), solver, chosen.task, entry, folder, about, seed)
+
+
+def _evaluate_and_save(
+    console: Console, solver: EnergySolver, task: Task, entry: Entry, folder: Path, about: dict[str, Any], seed: int
+) -> None:
+    """Solve fresh problems once, print what came of it, and save the solver with it."""
+    generator = stream(f"evaluate {about['task']}", seed)
+    evaluations = [evaluate(solver, task, name, _EVALUATION_PROBLEMS, generator) for name in task.difficulties]
     print_evaluations(console, evaluations, entry.paper, entry.error)
-    save(solver, folder, training=_training_metadata(task, preset, recipe, seconds, evaluations))
+    results = {"evaluation": {each.difficulty: each.summary() for each in evaluations}}
+    save(solver, folder, training={"command": command_line(), **about, **results, **environment()})
     console.print(f"\nSaved {folder / WEIGHTS} and {folder / CONFIG}", soft_wrap=True, highlight=False)
 
 
 def _recipe(task: str, preset: str, settings: dict[str, Any]) -> Recipe:
     if preset not in PRESETS:
-        raise CommandError(f"Unknown preset {preset!r}; the presets are: {', '.join(PRESETS)}.")
+        raise CommandError(f"Unknown preset {preset!r}; the presets are: {', '.join([*PRESETS, _BEST])}.")
     name = settings["schedule"]
     if name is not None:
         if name not in _SCHEDULES:
@@ -135,17 +172,3 @@ def _fit(console: Console, trainer: Trainer, iterations: int, checkpoints: Check
     except (NonfiniteLossError, CheckpointError) as error:
         raise CommandError(str(error)) from error
     return time.perf_counter() - started
-
-
-def _training_metadata(
-    task: str, preset: str, recipe: Recipe, seconds: float, evaluations: list[Evaluation]
-) -> dict[str, Any]:
-    return {
-        "task": task,
-        "command": command_line(),
-        "preset": preset,
-        "settings": recipe.to_json(),
-        "seconds": round(seconds, 1),
-        "evaluation": {each.difficulty: each.summary() for each in evaluations},
-        **environment(),
-    }

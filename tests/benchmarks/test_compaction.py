@@ -79,7 +79,9 @@ def timed(solver, x, y):
 def measure(step_size, halting, rounds, problems):
     """One row of the results: times, work, and how far the answers agree."""
     x, target, y = problems
-    solver = EnergySolver.from_pretrained("addition").replace(optimizer=SGD(step_size), halting=halting, max_steps=300)
+    solver = EnergySolver.from_pretrained("addition-mlp").replace(
+        optimizer=SGD(step_size), halting=halting, max_steps=300
+    )
     compact = solver.replace(compact=True)
     solver.minimize(x, y, max_steps=3)  # warm-up
     times = []

@@ -12,5 +12,5 @@ from energysolve.benchmarks.solving import measure_solving
 def test_solving(device):
     setting = Setting(device=device)
     result = report("solve", "solving", setting)
-    measure_solving(EnergySolver.from_pretrained("addition"), setting, result, rounds=5)
+    measure_solving(EnergySolver.from_pretrained("addition-mlp"), setting, result, rounds=5)
     check(result)

@@ -507,7 +507,7 @@ def test_compaction_is_saved_with_the_solver(tmp_path):
     made = EnergySolver(MLPEnergy(6, 3, width=8), SGD(0.1), init=Uniform((3,)), compact=True)
     made.save_pretrained(tmp_path)
     assert EnergySolver.from_pretrained(tmp_path).compact is True
-    assert EnergySolver.from_pretrained("addition").compact is False  # written before there was compaction
+    assert EnergySolver.from_pretrained("addition-mlp").compact is False  # written before there was compaction
 
 
 def test_nothing_leaves_where_nothing_halts():

@@ -165,7 +165,7 @@ def test_composition_adds_up():
 
 
 def test_answers_by_step_ignore_halting():
-    solver = EnergySolver.from_pretrained("addition")
+    solver = EnergySolver.from_pretrained("addition-mlp")
     x, _ = solver_task(solver).sample(2)
     generator = torch.Generator().manual_seed(0)
     answers = answers_by_step(solver, x, 7, generator)
