@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_presets
 import torch
 
 from energysolve import SGD, EnergySolver, MLPEnergy, Uniform, cli
@@ -20,6 +21,7 @@ SMALL = {
     "solve": ["--problems", "4", "--max-steps", "3", "--output", "out"],
     "train": ["--iterations", "1", "--size", "4", "--width", "8", "--test-max-steps", "2"],
     "info": [],
+    "reproduce": ["--problems", "4", "--seeds", "1"],
     "bench": ["--size", "4", "--width", "8", "--batch-size", "4", "--rounds", "2", "--no-compile"],
 }
 """Options that make a documented command quick; the last of an option counts."""
@@ -53,6 +55,8 @@ def test_python_blocks_run(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize("arguments", commands("energysolve"), ids=" ".join)
 def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    if arguments[1] == "reproduce":
+        small_presets.use(monkeypatch)
     if "--model" in arguments:  # what an earlier command of the page has made
         folder = tmp_path / arguments[arguments.index("--model") + 1]
         EnergySolver(MLPEnergy(8, 4, width=8), SGD(1.0), init=Uniform((4,))).save_pretrained(folder)
@@ -103,6 +107,8 @@ def test_documents_show_the_results_that_are_committed(renderer):
     blocks = {
         "README.md": renderer.render,
         "docs/experiments/addition.md": renderer.settings,
+        "docs/experiments/training.md": renderer.precision,
+        "docs/paper.md": renderer.paper,
         "docs/speed.md": renderer.speed,
     }
     for name, render in blocks.items():

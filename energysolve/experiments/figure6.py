@@ -29,8 +29,7 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     columns = [*operands[0], answer, operands[0].sum(0)]
     rows = [[_matrix_row(column, row) for column in columns] for row in range(3)]
     text = f"{_TITLE}\n\n{markdown(names, rows)}\n\nMean squared error over all {size} elements: {error:.2e}.\n"
-    path, result = laboratory.results / "figure6.md", laboratory.results / "figure6.json"
-    path.write_text(text, encoding="utf-8")
+    path, result = laboratory.write_page("figure6.md", text), laboratory.results / "figure6.json"
     shown = {name: column[:9].tolist() for name, column in zip(names, columns, strict=True)}
     content = {"kind": "figure6", "command": laboratory.command, "preset": preset, "first_elements": shown}
     laboratory.write(result, content | {"error": error})

@@ -95,6 +95,13 @@ class Laboratory:
         write_whole(path, _json(whole))
         return whole
 
+    def write_page(self, name: str, text: str) -> Path:
+        """Write a Markdown page among the results; its file."""
+        path = self.results / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode())
+        return path
+
 
 def _json(content: Mapping[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()

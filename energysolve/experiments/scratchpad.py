@@ -19,9 +19,7 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
         for entries in ENTRIES:
             for seed in range(seeds):
                 laboratory.result(Run(task, "irem", preset, seed, tuple(_variant(entries).items())))
-    path = laboratory.results / "scratchpad.md"
-    path.write_text(table(laboratory.results, preset), encoding="utf-8")
-    return [path]
+    return [laboratory.write_page("scratchpad.md", table(laboratory.results, preset))]
 
 
 def table(results: Path, preset: str) -> str:

@@ -34,9 +34,7 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
         for method in methods:
             for seed in range(seeds if method == "irem" else 1):
                 laboratory.result(Run(task, method, preset, seed))
-    path = laboratory.results / "table1.md"
-    path.write_text(table(laboratory.results), encoding="utf-8")
-    return [path]
+    return [laboratory.write_page("table1.md", table(laboratory.results))]
 
 
 def table(results: Path) -> str:

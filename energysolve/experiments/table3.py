@@ -35,9 +35,7 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     for seed in range(seeds):
         for run in runs_of(preset, seed).values():
             laboratory.result(run)
-    path = laboratory.results / "table3.md"
-    path.write_text(table(laboratory.results, preset), encoding="utf-8")
-    return [path]
+    return [laboratory.write_page("table3.md", table(laboratory.results, preset))]
 
 
 def recorded_runs(results: Path, preset: str) -> dict[float, list[dict[str, Any]]]:

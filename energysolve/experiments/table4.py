@@ -16,9 +16,7 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     for method in ["irem"] if preset == "best" else METHODS:
         for seed in range(seeds if method == "irem" else 1):
             laboratory.result(Run("addition", method, preset, seed))
-    path = laboratory.results / "table4.md"
-    path.write_text(table(laboratory.results), encoding="utf-8")
-    return [path]
+    return [laboratory.write_page("table4.md", table(laboratory.results))]
 
 
 def table(results: Path) -> str:

@@ -6,25 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_presets
 import torch
 
 from energysolve import EnergySolver
 from energysolve.cli import main
-from energysolve.experiments import methods, recipes, table3, tables, targets
+from energysolve.experiments import methods, scratchpad, table3, tables, targets
 from energysolve.experiments.measurement import answers_by_step, composition
 from energysolve.experiments.paper import TABLE1, TABLE4
 from energysolve.experiments.runs import Laboratory, Run
 from energysolve.tasks import Addition
-from energysolve.training import TrainingConfig
 
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """Presets of a few iterations on small problems, and a laboratory for them."""
-    recipe = recipes.Recipe(4, size=9, width=8, test_max_steps=9, training=TrainingConfig(batch_size=8, replay=20))
-    monkeypatch.setattr(recipes, "PRESETS", {"paper": recipe, "tuned": recipe.changed({"lr": 2e-3})})
-    monkeypatch.setattr(recipes, "_OWN", {})
-    monkeypatch.setattr(methods, "_CHECKPOINT_EVERY", 2)
+    """A laboratory for small runs."""
+    small_presets.use(monkeypatch)
     return Laboratory(tmp_path / "models", tmp_path / "results", "energysolve reproduce ...", problems=20)
 
 
@@ -69,6 +66,13 @@ def test_an_interrupted_run_goes_on(small, method, monkeypatch, tmp_path):
     assert told["resumed_after"] == 4
 
 
+def test_the_best_energies_are_runs_like_any_other(small):
+    result = small.result(Run("completion", "irem", "best", 2))
+    assert result["training"]["settings"]["seed"] == 2
+    assert result["training"]["settings"]["difficulty"] == "same"
+    assert {"copy", "predict zero"} <= set(result["difficulties"]["harder"]["floors"])
+
+
 def test_changed_settings_are_in_the_name_and_in_the_run(small):
     run = Run("addition", "irem", "tuned", 0, (("iterations", 2), ("step_size", 30.0)))
     assert run.name == "addition-irem-tuned-iterations-2-step-size-30-seed0"
@@ -103,6 +107,7 @@ def test_tables_show_the_result_files(small):
 @pytest.mark.parametrize("what", ["table3", "scratchpad", "figure6"])
 def test_the_command(small, what, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(table3, "ITERATIONS", 2)
+    monkeypatch.setattr(scratchpad, "ITERATIONS", 2)
     command = [
         "reproduce",
         what,
