@@ -156,8 +156,9 @@ def origin(result: dict[str, Any]) -> str:
 def section(result: dict[str, Any], figure: str | None) -> str:
     """One result as Markdown."""
     count = next(iter(result["difficulties"].values()))["problems"]
+    by = f"by `{result['model']['name']}`, {count:,} fresh problems of each difficulty"
     lines = [
-        f"**{result['title']}**, {count:,} fresh problems of each difficulty, each solved once:",
+        f"**{result['title']}**, {by}, each solved once:",
         "",
         "| problems | mean error | paper's IREM | predict zero | converged | steps: mean | median | min | max |",
         "|---|---|---|---|---|---|---|---|---|",
