@@ -193,7 +193,7 @@ def test_train_saves_a_solver_with_its_history(run, tmp_path):
     assert (code, err) == (0, "")
     assert "Saved" in out
     solver = EnergySolver.from_pretrained(tmp_path / "new")
-    assert solver.optimizer == SGD(20.0)
+    assert solver.optimizer == SGD(10.0)
     assert solver.halting == EnergyChange(atol=1e-3).patience(2)
     assert solver.max_steps == 6
     training = read_config(tmp_path / "new")["training"]
@@ -296,7 +296,7 @@ def test_without_arguments_it_shows_the_commands(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["solve", "division"], "Unknown task 'division'; the tasks are: addition."),
+        (["solve", "division"], "Unknown task 'division'; the tasks are: addition, completion, inverse."),
         (["train", "division"], "Unknown task 'division'"),
         (["solve"], "Missing argument"),
         (["prove"], "No such command 'prove'"),
@@ -351,7 +351,7 @@ def test_as_a_command():
         [sys.executable, "-m", "energysolve.cli", "solve", "division"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    assert done.stderr == "energysolve: Unknown task 'division'; the tasks are: addition.\n"
+    assert done.stderr == "energysolve: Unknown task 'division'; the tasks are: addition, completion, inverse.\n"
     assert re.fullmatch("", done.stdout)
 
 

@@ -9,10 +9,13 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..energies.mlp import MLPEnergy
 from ..experiments.catalog import Entry
 from ..experiments.environment import environment
 from ..experiments.evaluation import Evaluation, evaluate, stream
+from ..experiments.problem_files import open_problems
 from ..experiments.report import comparison, print_evaluations
+from ..experiments.resizing import fitted
 from ..experiments.streaming import Summary, solve_file
 from ..pretrained.files import read_config, write_whole
 from ..pretrained.hub import locate
@@ -59,7 +62,7 @@ def solve(
         _solve_fresh(task, entry, model or task, solver, source, problems or _PROBLEMS, seed, folder)
     else:
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
-        _solve_file(_for_files(solver, source), input, output, options)
+        _solve_file(_for_files(task, solver, source, input), input, output, options)
 
 
 def _solve_fresh(
@@ -109,11 +112,17 @@ def _solve_result(task: str, entry: Entry, evaluations: list[Evaluation], model:
     }
 
 
-def _for_files(solver: EnergySolver, source: Task) -> EnergySolver:
+def _for_files(task: str, solver: EnergySolver, source: Task, input: Path) -> EnergySolver:
     # A compiled step cannot be compact.
-    return solver.replace(
+    solver = solver.replace(
         init=solver.init or source.init, layout=solver.layout or source.layout, compact=not solver.compile
     )
+    if isinstance(solver.energy, MLPEnergy):
+        return solver
+    try:
+        return fitted(task, solver, open_problems(input).row_shape)
+    except ValueError as error:
+        raise CommandError(f"{input}: {error}") from error
 
 
 def _solve_file(solver: EnergySolver, input: Path, output: Path, options: dict[str, Any]) -> None:
