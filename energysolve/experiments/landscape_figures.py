@@ -1,5 +1,6 @@
 """Figures of energy landscapes, see `energysolve.experiments.landscape`. Importing this module imports matplotlib."""
 
+import math
 from typing import Any
 
 import torch
@@ -181,7 +182,9 @@ def _draw_contours(figure: Figure, axes: Axes, slice: Slice) -> None:
     grid = [_array(along) for along in slice.grid]
     colors = axes.contourf(*grid, shown, levels=_array(levels), norm=BoundaryNorm(levels.tolist(), 256), cmap="viridis")
     axes.contour(*grid, shown, levels=_array(levels), colors="white", linewidths=0.4, alpha=0.6)
-    figure.colorbar(colors, ax=axes, label="energy", ticks=levels[::4].tolist(), format="{x:.4g}")
+    # As many digits as tell the ticks apart: energies have an arbitrary offset.
+    digits = min(12, 3 + max(0, math.ceil(math.log10(max(abs(low), abs(high)) / (high - low)))))
+    figure.colorbar(colors, ax=axes, label="energy", ticks=levels[::4].tolist(), format=f"{{x:.{digits}g}}")
 
 
 def _correlations(found: EnergyByDistance) -> str:

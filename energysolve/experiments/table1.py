@@ -29,9 +29,8 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     Returns:
         The files written.
     """
-    methods = ["irem"] if preset == "best" else list(METHODS)
     for task in TASKS:
-        for method in methods:
+        for method in METHODS if preset == "paper" else ["irem"]:
             for seed in range(seeds if method == "irem" else 1):
                 laboratory.result(Run(task, method, preset, seed))
     return [laboratory.write_page("table1.md", table(laboratory.results))]

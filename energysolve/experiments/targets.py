@@ -70,7 +70,7 @@ def targets(results: Path) -> Iterator[Target]:
 def report(results: Path) -> str:
     """The targets as Markdown, with what was missed."""
     rows = [
-        [each.what, f"{each.value:.3g}", f"{each.limit:.3g}", "yes" if each.met else "**no**"]
+        [each.what, f"{each.value:.4g}", f"{each.limit:.4g}", "yes" if each.met else "**no**"]
         for each in targets(results)
     ]
     return markdown(("what", "measured", "at most", "met"), rows)
