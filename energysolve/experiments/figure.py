@@ -43,10 +43,15 @@ def save_figure(
     Returns:
         The files.
     """
-    figure = draw(evaluations, paper, title, error)
-    paths = [folder / "figure.png", folder / "figure.svg"]
+    return save(draw(evaluations, paper, title, error), folder, "figure")
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Save a figure as PNG and as SVG, without the date, so that the same figure is the same file; the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     for path in paths:
-        figure.savefig(path, dpi=160)
+        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
 
 

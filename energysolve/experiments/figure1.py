@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from .figures import fresh_descent, save
+from .figure import save
+from .figures import fresh_descent
 from .landscape_figures import draw_line, draw_plane
 from .runs import Laboratory
 from .slices import Principal, line, plane

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalog import TASKS
-from .figures import save
+from .figure import save
 from .landscape_figures import Curves, draw_error_panels
 from .methods import METHODS
 from .runs import Laboratory, Run

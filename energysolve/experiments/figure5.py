@@ -4,7 +4,8 @@ from pathlib import Path
 
 from .catalog import TASKS
 from .evaluation import stream
-from .figures import fresh_descent, save
+from .figure import save
+from .figures import fresh_descent
 from .landscape import energy_by_distance
 from .landscape_figures import draw_energy_by_distance
 from .runs import Laboratory

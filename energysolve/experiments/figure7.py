@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from .figure import save
 from .figure3 import methods_of
-from .figures import save
 from .landscape_figures import draw_error_curves
 from .measurement import OPERATIONS
 from .runs import Laboratory

@@ -1,24 +1,12 @@
-"""What the figures share: where they are saved, and the solver that they show."""
-
-from pathlib import Path
+"""What the figures share: the descent that they show."""
 
 import torch
-from matplotlib.figure import Figure
 
 from ..solver import EnergySolver
 from .catalog import TASKS
 from .descents import DescentPath, descent
 from .evaluation import stream
 from .runs import Laboratory, Run
-
-
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Save a figure as PNG and as SVG; the files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    for path in paths:
-        figure.savefig(path, dpi=160)
-    return paths
 
 
 def fresh_descent(

@@ -231,6 +231,8 @@ def save_figure(tasks: dict[str, Any], path: Path) -> list[Path]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    from .figure import save
+
     style: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "energysolve"}
     with rc_context(style):
         figure = Figure(figsize=(10, 4.4), layout="constrained")
@@ -254,10 +256,7 @@ def save_figure(tasks: dict[str, Any], path: Path) -> list[Path]:
         figure.legend(
             *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9
         )
-        files = [path.with_suffix(".png"), path.with_suffix(".svg")]
-        for file in files:
-            figure.savefig(file, dpi=160, metadata={"Date": None} if file.suffix == ".svg" else None)
-    return files
+        return save(figure, path.parent, path.name)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

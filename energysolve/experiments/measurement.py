@@ -15,7 +15,7 @@ from ..solver import EnergySolver
 from ..tasks import Addition, Task
 from .catalog import TASKS
 from .evaluation import stream
-from .floors import floors
+from .floors import answer_error, floors
 
 PROBLEMS = 1000
 STEPS = 50
@@ -64,7 +64,7 @@ def _difficulty(model: Any, task: Task, name: str, difficulty: str, seed: int, p
         steps.append(solution.steps)
         status.append(solution.status)
         answers = answers_by_step(model, some, STEPS, generator)
-        curves.append(torch.stack([task.error(_Answer(y), wanted) for y in answers]))  # pyright: ignore
+        curves.append(torch.stack([answer_error(task, y, wanted) for y in answers]))
     trivial = floors(task, difficulty, x, target, stream(f"floors {name} {difficulty}", seed))
     taken = torch.cat(steps).double()
     ended = torch.cat(status)
@@ -97,13 +97,6 @@ def composition(model: Any, task: Addition, seed: int, problems: int) -> list[fl
     sums = operands.cumsum(1)
     answers = compose(model, operands, generator=generator).solutions
     return [(each.y - sums[:, k + 1]).square().double().mean().item() for k, each in enumerate(answers)]
-
-
-class _Answer:
-    """An answer as the error of a task looks at it."""
-
-    def __init__(self, y: Tensor):
-        self.y = y
 
 
 def _task_of(model: nn.Module, name: str) -> Task:
