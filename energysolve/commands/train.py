@@ -64,6 +64,7 @@ def train(
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU though there is a GPU.")] = False,
     size: Annotated[int | None, typer.Option(min=1, help="Of the problems; by default the paper's.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Units of each hidden layer.")] = None,
+    energy_scale: Annotated[float | None, typer.Option(help="Of the energy: what it is multiplied by.")] = None,
     test_step_size: Annotated[float | None, typer.Option(help="Of the inner steps of the saved solver.")] = None,
     test_max_steps: Annotated[int | None, typer.Option(min=0, help="Of the saved solver.")] = None,
     test_atol: Annotated[float | None, typer.Option(help="Tolerance of the saved solver, in the energy.")] = None,

@@ -24,15 +24,20 @@ class MLPEnergy(Energy):
         z_dim: entries of the scratchpad (Appendix B), 0 for none.
         width: units of each hidden layer.
         depth: number of hidden layers, 1 or more.
+        scale: the energy is multiplied by it. Descent with steps of size ``s`` on it is descent with steps of size
+            ``s * scale`` on the network alone, so a scale against the step size lets any step size train alike.
     """
 
-    def __init__(self, x_dim: int, y_dim: int, *, z_dim: int = 0, width: int = 512, depth: int = 3):
+    def __init__(self, x_dim: int, y_dim: int, *, z_dim: int = 0, width: int = 512, depth: int = 3, scale: float = 1.0):
         super().__init__()
         if min(x_dim, z_dim) < 0 or min(y_dim, width, depth) < 1:
             raise ValueError(
                 "MLPEnergy needs y_dim, width and depth of 1 or more, x_dim and z_dim of 0 or more; got "
                 f"{x_dim=}, {y_dim=}, {z_dim=}, {width=}, {depth=}."
             )
+        if not 0 < scale < math.inf:
+            raise ValueError(f"MLPEnergy needs a finite scale above 0, got {scale!r}.")
+        self.scale = scale
         self.x_dim, self.y_dim, self.z_dim, self.width, self.depth = x_dim, y_dim, z_dim, width, depth
         self.from_x = nn.Linear(x_dim, width)
         self.from_y = nn.Linear(y_dim, width, bias=False)
@@ -56,10 +61,11 @@ class MLPEnergy(Energy):
         h = _swish(h)
         for layer in self.hidden:
             h = _swish(_linear(layer, h))
-        return self.head(h).squeeze(-1)
+        energy = self.head(h).squeeze(-1)
+        return energy if self.scale == 1 else energy * self.scale
 
     def config(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("x_dim", "y_dim", "z_dim", "width", "depth")}
+        return {name: getattr(self, name) for name in ("x_dim", "y_dim", "z_dim", "width", "depth", "scale")}
 
     def _initialize_first_layer(self) -> None:
         bound = 1 / math.sqrt(self.x_dim + self.y_dim + self.z_dim)

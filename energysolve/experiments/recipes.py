@@ -25,6 +25,7 @@ class Recipe:
 
     Attributes:
         size: of the problems; None for the paper's.
+        energy_scale: what the energy is multiplied by, see `MLPEnergy`.
         validate_every: iterations from one validation to the next; 0 for none.
         patience: validations without a lower error after which training stops; None to train to the end.
         training: the settings of the `Trainer`.
@@ -36,6 +37,7 @@ class Recipe:
     scratchpad: int = 0
     size: int | None = None
     width: int = 512
+    energy_scale: float = 1.0
     test_step_size: float = 20.0
     test_max_steps: int = 300
     test_atol: float = 1e-5
@@ -86,7 +88,7 @@ class Recipe:
         task = entry.make_task(size)
         torch.manual_seed(self.seed)  # of the initial weights
         solver = EnergySolver(
-            entry.make_energy(size, self.width, self.scratchpad),
+            entry.make_energy(size, self.width, self.scratchpad, self.energy_scale),
             SGD(self.step_size),
             init=task.init,
             scratchpad=Uniform((self.scratchpad,)) if self.scratchpad else None,

@@ -11,11 +11,16 @@ from .tables import floor_rows, markdown, mean_and_std, origin, recorded
 ITERATIONS = 2000
 
 
-def runs_of(preset: str, seed: int) -> dict[float, Run]:
+def runs_of(preset: str, seed: int, *, scaled: bool) -> dict[float, Run]:
     """The runs by the step size of training.
 
     The step size of test time stands in the same ratio to it as the preset's; so do, inversely, energies and with them
     the tolerance.
+
+    Args:
+        preset: whose other settings are taken.
+        seed: of the runs.
+        scaled: whether the energy is scaled against the step size, or the same for all.
     """
     recipe = recipe_of("addition", preset)
     runs = {}
@@ -26,6 +31,8 @@ def runs_of(preset: str, seed: int) -> dict[float, Run]:
             variant["step_size"] = step_size
             variant["test_atol"] = recipe.test_atol / scale
             variant["test_step_size"] = recipe.test_step_size * scale
+            if scaled:
+                variant["energy_scale"] = 1 / scale
         runs[step_size] = Run("addition", "irem", preset, seed, tuple(variant.items()))
     return runs
 
@@ -33,49 +40,64 @@ def runs_of(preset: str, seed: int) -> dict[float, Run]:
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     """Make what is missing of the runs, and the table. Returns the files written."""
     for seed in range(seeds):
-        for run in runs_of(preset, seed).values():
-            laboratory.result(run)
+        for scaled in (True, False):
+            for run in runs_of(preset, seed, scaled=scaled).values():
+                laboratory.result(run)
     return [laboratory.write_page("table3.md", table(laboratory.results, preset))]
 
 
-def recorded_runs(results: Path, preset: str) -> dict[float, list[dict[str, Any]]]:
+def recorded_runs(results: Path, preset: str, *, scaled: bool) -> dict[float, list[dict[str, Any]]]:
     """The results of the runs that are recorded, by the step size of training."""
     found = {
         step_size: recorded(results, "addition", dict(run.variant)).get(("irem", preset), [])
-        for step_size, run in runs_of(preset, 0).items()
+        for step_size, run in runs_of(preset, 0, scaled=scaled).items()
     }
     return {step_size: runs for step_size, runs in found.items() if runs}
 
 
 def table(results: Path, preset: str) -> str:
     """The table, as Markdown."""
-    found = recorded_runs(results, preset)
-    everything = [run for runs in found.values() for run in runs]
+    kinds = [recorded_runs(results, preset, scaled=scaled) for scaled in (False, True)]
+    everything = list({run["name"]: run for found in kinds for runs in found.values() for run in runs}.values())
     rows: list[list[Any]] = [
-        [name, None, None, f"{errors['same']:.3g}", None, f"{errors['harder']:.3g}"]
+        [name, *(cell for d in _DIFFICULTIES for cell in (None, f"{errors[d]:.3g}", f"{errors[d]:.3g}"))]
         for name, errors in floor_rows(everything).items()
     ]
-    for step_size, runs in found.items():
-        cells = [mean_and_std(runs, lambda run, d=d: run["difficulties"][d]["error"]) for d in ("same", "harder")]
-        paper = TABLE3[step_size]
-        rows.append([f"{step_size:g}", len(runs), paper["same"], cells[0], paper["harder"], cells[1]])
-    ours = {d: spread([_mean(runs, d) for runs in found.values()]) for d in ("same", "harder")}
-    paper = {d: spread([TABLE3[step_size][d] for step_size in found]) for d in ("same", "harder")}
-    cells = [f"{each[d]:.2f}" for d in ("same", "harder") for each in (paper, ours)]
-    rows.append(["*largest over smallest*", None, *cells])
-    headings = ("step size", "seeds", "paper: same", "ours: same", "paper: harder", "ours: harder")
+    for step_size in sorted(set().union(*kinds)):
+        cells = [(TABLE3[step_size][d], *(_error(found.get(step_size), d) for found in kinds)) for d in _DIFFICULTIES]
+        rows.append([f"{step_size:g}", *(cell for some in cells for cell in some)])
+    spreads = [(_spread_of_paper(d), *(_spread(found, d) for found in kinds)) for d in _DIFFICULTIES]
+    rows.append(["*largest over smallest*", *(cell for some in spreads for cell in some)])
+    columns = ("paper", "energy as it is", "scaled")
+    headings = ["step size", *(f"{column}: {d}" for d in _DIFFICULTIES for column in columns)]
     return "\n\n".join([_INTRODUCTION.format(preset), markdown(headings, rows), origin(everything)]) + "\n"
 
 
+_DIFFICULTIES = ("same", "harder")
 _INTRODUCTION = (
     "# Table 3: the step size of training, on addition\n\nMean squared error on 1,000 fresh problems of each "
     f"difficulty, after {ITERATIONS:,} iterations of the `{{}}` settings (the paper: 10,000 of its own). The paper's "
-    "figures have one digit or two, so the ratio of its first column may be anything from 1.0 to 1.8."
+    "figures have one digit or two, so the ratio of its first column may be anything from 1.0 to 1.8.\n\n"
+    "*Energy as it is*: nothing changes but the step size. *Scaled*: the energy is multiplied by a constant, 100 over "
+    "the step size. Steps of any size then begin with the same descent and, but for rounding, go on alike: the spread "
+    "that is left is chance."
 )
+
+
+def _error(runs: list[dict[str, Any]] | None, difficulty: str) -> str | None:
+    return mean_and_std(runs, lambda run: run["difficulties"][difficulty]["error"]) if runs else None
 
 
 def _mean(runs: list[dict[str, Any]], difficulty: str) -> float:
     return sum(run["difficulties"][difficulty]["error"] for run in runs) / len(runs)
+
+
+def _spread(found: dict[float, list[dict[str, Any]]], difficulty: str) -> str | None:
+    return f"{spread([_mean(runs, difficulty) for runs in found.values()]):.2f}" if found else None
+
+
+def _spread_of_paper(difficulty: str) -> str:
+    return f"{spread([errors[difficulty] for errors in TABLE3.values()]):.2f}"
 
 
 def spread(values: list[float]) -> float:

@@ -127,12 +127,14 @@ def _of_baselines(task: str, method: str, runs: list[dict[str, Any]]) -> Iterato
 
 
 def _of_step_sizes(results: Path) -> Iterator[Target]:
-    found = table3.recorded_runs(results, "tuned")
-    if len(found) == len(TABLE3):
-        for difficulty in ("same", "harder"):
-            ours = table3.spread([fmean(map(_error(difficulty), runs)) for runs in found.values()])
-            paper = table3.spread([errors[difficulty] for errors in TABLE3.values()])
-            yield Target(f"step sizes of training: largest error over the smallest, {difficulty}", ours, paper)
+    for scaled, energy in ((True, "scaled"), (False, "as it is")):
+        found = table3.recorded_runs(results, "tuned", scaled=scaled)
+        if len(found) == len(TABLE3):
+            for difficulty in ("same", "harder"):
+                ours = table3.spread([fmean(map(_error(difficulty), runs)) for runs in found.values()])
+                paper = table3.spread([errors[difficulty] for errors in TABLE3.values()])
+                name = f"step sizes of training, energy {energy}: largest error over the smallest, {difficulty}"
+                yield Target(name, ours, paper)
 
 
 def _error(difficulty: str) -> Callable[[dict[str, Any]], float]:
