@@ -36,6 +36,32 @@ class Uniform:
 
 
 @dataclass(frozen=True)
+class Symmetric:
+    """Symmetric matrices, their entries on and above the diagonal uniform in ``[low, high)``.
+
+    Args:
+        shape: ``(size, size)``.
+        low: lower bound.
+        high: upper bound.
+    """
+
+    shape: Sequence[int]
+    low: float = -1.0
+    high: float = 1.0
+
+    def __post_init__(self):
+        object.__setattr__(self, "shape", _shape("Symmetric", self.shape))
+        if len(self.shape) != 2 or self.shape[0] != self.shape[1]:
+            raise ValueError(f"Symmetric needs the shape of a square matrix, such as (20, 20), got {self.shape!r}.")
+        if not self.low <= self.high:
+            raise ValueError(f"Symmetric needs low <= high, got low={self.low!r} and high={self.high!r}.")
+
+    def __call__(self, x, layout, generator):
+        drawn = Uniform(self.shape, self.low, self.high)(x, layout, generator)
+        return drawn.triu() + drawn.triu(1).mT
+
+
+@dataclass(frozen=True)
 class Normal:
     """Entries normal with mean 0.
 

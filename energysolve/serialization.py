@@ -23,7 +23,7 @@ from .halting import (
     StepNorm,
     TargetEnergy,
 )
-from .initializers import FromInput, Normal, Uniform, Zeros
+from .initializers import FromInput, Normal, Symmetric, Uniform, Zeros
 from .linear import CG
 from .optimizers import SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex
 from .recorders import BestSoFar, Nothing, Trajectory
@@ -36,7 +36,7 @@ _TYPES: dict[str, type] = {
         *(SGD, Momentum, Adam, RMSProp, Projected, *_PROJECTIONS),
         *(EnergyChange, GradientNorm, StepNorm, TargetEnergy, EnergyIncrease, After, Never, Either, Both, Patience),
         *(Detached, Unroll, Truncated, Implicit, CG),
-        *(Uniform, Normal, Zeros, FromInput),
+        *(Uniform, Symmetric, Normal, Zeros, FromInput),
         *(Nothing, BestSoFar, Trajectory),
     )
 }

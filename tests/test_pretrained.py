@@ -28,6 +28,7 @@ from energysolve import (
 )
 from energysolve import pretrained as shipped
 from energysolve.experiments.catalog import TASKS
+from energysolve.initializers import Symmetric
 from energysolve.optimizers import Box
 from energysolve.pretrained.files import load, read_config, save
 from energysolve.tasks import Completion, Inverse
@@ -64,6 +65,7 @@ def replace_weights(folder, tensors):
         {"optimizer": Projected(Momentum(0.1), Box(-1.0, 1.0)), "init": Normal((3,), std=0.1), "max_steps": 7},
         {"halting": GradientNorm(1e-3) | EnergyChange(rtol=1e-3).patience(3), "differentiation": Truncated(2)},
         {"recorder": BestSoFar(), "sync_every": 5, "init": None},
+        {"init": Symmetric((3, 3), -0.5, 0.5)},
     ],
 )
 def test_round_trip(tmp_path, fields):

@@ -13,6 +13,7 @@ from ..experiments.environment import environment
 from ..experiments.evaluation import evaluate, stream
 from ..experiments.recipes import PRESETS, Recipe, recipe_of
 from ..experiments.report import print_evaluations
+from ..experiments.starts import STARTS
 from ..pretrained.files import CONFIG, WEIGHTS, save
 from ..solver import EnergySolver
 from ..tasks import Task
@@ -65,6 +66,7 @@ def train(
     size: Annotated[int | None, typer.Option(min=1, help="Of the problems; by default the paper's.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Units of each hidden layer.")] = None,
     energy_scale: Annotated[float | None, typer.Option(help="Of the energy: what it is multiplied by.")] = None,
+    start: Annotated[str | None, typer.Option(help=f"Initial weights and answers: {', '.join(STARTS)}.")] = None,
     test_step_size: Annotated[float | None, typer.Option(help="Of the inner steps of the saved solver.")] = None,
     test_max_steps: Annotated[int | None, typer.Option(min=0, help="Of the saved solver.")] = None,
     test_atol: Annotated[float | None, typer.Option(help="Tolerance of the saved solver, in the energy.")] = None,

@@ -15,6 +15,7 @@ from ..tasks import Task
 from ..training import Constant, OneCycle, Trainer, TrainingConfig, Validation, make_accelerator
 from .catalog import Entry
 from .evaluation import stream
+from .starts import STARTS
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Recipe:
     Attributes:
         size: of the problems; None for the paper's.
         energy_scale: what the energy is multiplied by, see `MLPEnergy`.
+        start: initial weights and answers, one of `STARTS`.
         validate_every: iterations from one validation to the next; 0 for none.
         patience: validations without a lower error after which training stops; None to train to the end.
         training: the settings of the `Trainer`.
@@ -38,6 +40,7 @@ class Recipe:
     size: int | None = None
     width: int = 512
     energy_scale: float = 1.0
+    start: str = "paper"
     test_step_size: float = 20.0
     test_max_steps: int = 300
     test_atol: float = 1e-5
@@ -87,10 +90,13 @@ class Recipe:
         size = self.size or entry.size
         task = entry.make_task(size)
         torch.manual_seed(self.seed)  # of the initial weights
+        energy = entry.make_energy(size, self.width, self.scratchpad, self.energy_scale)
+        if self.start not in STARTS:
+            raise ValueError(f"There is no start {self.start!r}; there are: {', '.join(STARTS)}.")
         solver = EnergySolver(
-            entry.make_energy(size, self.width, self.scratchpad, self.energy_scale),
+            energy,
             SGD(self.step_size),
-            init=task.init,
+            init=STARTS[self.start](energy, task, self.step_size),
             scratchpad=Uniform((self.scratchpad,)) if self.scratchpad else None,
         )
         tested = solver.replace(

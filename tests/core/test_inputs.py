@@ -40,6 +40,7 @@ from energysolve import (
     Zeros,
     halting,
 )
+from energysolve.initializers import Symmetric
 from energysolve.linear import CG
 from energysolve.optimizers import Ball, Box, Simplex
 from energysolve.solution import NonfiniteError, NotConvergedError
@@ -137,6 +138,9 @@ def test_a_step_size_out_of_range(optimizer, lr):
         (lambda: Uniform((3,), 1.0, -1.0), ["low <= high"]),
         (lambda: Uniform((-3,)), ["shape"]),
         (lambda: Normal((3,), -1.0), ["std"]),
+        (lambda: Symmetric((3, 4)), ["square matrix", "(3, 4)"]),
+        (lambda: Symmetric((3,)), ["square matrix", "(3,)"]),
+        (lambda: Symmetric((3, 3), 1.0, -1.0), ["low <= high"]),
         (lambda: Box(1.0, -1.0), ["low <= high"]),
         (lambda: Ball(0.0), ["radius"]),
         (lambda: Dense(-1), ["batch size"]),
@@ -246,6 +250,16 @@ def test_initial_answers_follow_the_problem_and_the_generator():
     low, high = Uniform((1000,), 3.0, 4.0)(x, Dense(4), None).aminmax()
     assert 3 <= low < 3.05
     assert 3.95 < high <= 4
+
+
+def test_symmetric_answers_are_spread_as_others():
+    first, again = (Symmetric((30, 30), 1.0, 3.0)(X, Dense(4), torch.Generator().manual_seed(0)) for _ in range(2))
+    assert torch.equal(first, again)
+    assert torch.equal(first, first.mT)
+    rows, columns = torch.triu_indices(30, 30, 1)
+    for entries in (first.diagonal(dim1=1, dim2=2), first[:, rows, columns]):
+        assert abs(entries.mean() - 2) < 0.15
+        assert abs(entries.std() - 2 / 12**0.5) < 0.1
 
 
 def test_the_inputs_and_the_solver_are_left_as_they_were():

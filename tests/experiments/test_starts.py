@@ -1,0 +1,88 @@
+"""Initial weights and answers of training."""
+
+import pytest
+import torch
+
+from energysolve.experiments.catalog import TASKS
+from energysolve.experiments.recipes import Recipe
+from energysolve.halting import Never
+from energysolve.training import TrainingConfig
+
+
+def build(name, start, **settings):
+    small = Recipe(3, size=5, width=64, start=start, training=TrainingConfig(batch_size=8, replay=20))
+    return small.changed(settings).build(name, TASKS[name], cpu=True)
+
+
+def problems(task, count=32):
+    return task.sample(count, generator=torch.Generator().manual_seed(1))[0]
+
+
+@pytest.mark.parametrize(("name", "start"), [("inverse", "probes"), ("completion", "copies")])
+@pytest.mark.parametrize("step_size", [10.0, 1000.0])
+def test_the_first_descent_forgets_where_it_began(name, start, step_size):
+    task, trainer, _ = build(name, start, step_size=step_size)
+    x = problems(task)
+    ends = []
+    for seed in (0, 1):
+        solver = trainer.solver.replace(max_steps=30)
+        ends.append(solver.minimize(x, generator=torch.Generator().manual_seed(seed)))
+    apart = (ends[0].y - ends[1].y).abs().max()
+    begun = (trainer.solver.init(x, trainer.solver.layout(x), torch.Generator().manual_seed(0))).abs().max()
+    assert apart < 0.1 * begun
+
+
+@pytest.mark.parametrize(("name", "start"), [("inverse", "paper"), ("completion", "paper")])
+def test_that_of_the_paper_does_not(name, start):
+    task, trainer, _ = build(name, start)
+    x = problems(task)
+    solver = trainer.solver.replace(max_steps=30)
+    ends = [solver.minimize(x, generator=torch.Generator().manual_seed(seed)).y for seed in (0, 1)]
+    assert (ends[0] - ends[1]).abs().max() > 0.2
+
+
+def test_answers_stay_symmetric_in_training():
+    task, trainer, solver = build("inverse", "probes", lr=3e-3)
+    before = trainer.energy.from_y.weight.detach().clone()
+    trainer.fit(30)
+    assert (trainer.energy.from_y.weight - before).abs().max() > 1e-3
+    y = solver.replace(halting=Never(), max_steps=20).minimize(problems(task)).y
+    torch.testing.assert_close(y, y.mT, rtol=0, atol=1e-5)
+
+
+def test_pairs_see_problems_apart_from_answers():
+    """Moving the answer can make up for the problem in no unit pair's sum, so nothing of the problem is lost."""
+    _, trainer, _ = build("inverse", "probes")
+    of_x, of_y = (layer.weight.detach().double() for layer in (trainer.energy.from_x, trainer.energy.from_y))
+    left = of_x - of_y @ torch.linalg.lstsq(of_y, of_x, driver="gelsd").solution
+    assert torch.linalg.matrix_rank(left) == 5 * 6 // 2  # all that a symmetric problem has
+    assert torch.linalg.matrix_rank(of_y) == 5 * 6 // 2
+
+
+def test_what_is_seen_is_copied_at_once():
+    task, trainer, _ = build("completion", "copies")
+    x = problems(task)
+    y = trainer.solver.replace(max_steps=30).minimize(x).y
+    shift = (y - x).mean(0)  # by the noise in the weights, alike for all problems
+    assert (y - x - shift).abs().max() < 0.2 * x.std()
+
+
+def test_the_same_seed_gives_the_same_start():
+    first, second, other = (build("inverse", "probes", seed=seed)[1].energy for seed in (0, 0, 1))
+    for name, weights in first.state_dict().items():
+        assert torch.equal(weights, second.state_dict()[name])
+    assert not torch.equal(first.from_x.weight, other.from_x.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "message"),
+    [
+        ("addition", "probes", "symmetric matrices"),
+        ("completion", "probes", "symmetric matrices"),
+        ("inverse", "copies", "for completion"),
+        ("inverse", "nowhere", "there are: paper, probes, copies"),
+    ],
+)
+def test_a_start_for_another_task(name, start, message):
+    with pytest.raises(ValueError, match=message):
+        build(name, start)
