@@ -66,6 +66,10 @@ def train(
     size: Annotated[int | None, typer.Option(min=1, help="Of the problems; by default the paper's.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Units of each hidden layer.")] = None,
     energy_scale: Annotated[float | None, typer.Option(help="Of the energy: what it is multiplied by.")] = None,
+    standardized: Annotated[
+        bool | None,
+        typer.Option("--standardized/--as-they-are", help="Standardize problems, or take them as they are."),
+    ] = None,
     start: Annotated[str | None, typer.Option(help=f"Initial weights and answers: {', '.join(STARTS)}.")] = None,
     test_step_size: Annotated[float | None, typer.Option(help="Of the inner steps of the saved solver.")] = None,
     test_max_steps: Annotated[int | None, typer.Option(min=0, help="Of the saved solver.")] = None,

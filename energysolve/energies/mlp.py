@@ -26,9 +26,24 @@ class MLPEnergy(Energy):
         depth: number of hidden layers, 1 or more.
         scale: the energy is multiplied by it. Descent with steps of size ``s`` on it is descent with steps of size
             ``s * scale`` on the network alone, so a scale against the step size lets any step size train alike.
+        standardized: whether problems are standardized first: the buffers ``x_mean``, one of each entry, and ``x_std``,
+            one for all, are part of the state; `standardize` sets them.
     """
 
-    def __init__(self, x_dim: int, y_dim: int, *, z_dim: int = 0, width: int = 512, depth: int = 3, scale: float = 1.0):
+    x_mean: Tensor
+    x_std: Tensor
+
+    def __init__(
+        self,
+        x_dim: int,
+        y_dim: int,
+        *,
+        z_dim: int = 0,
+        width: int = 512,
+        depth: int = 3,
+        scale: float = 1.0,
+        standardized: bool = False,
+    ):
         super().__init__()
         if min(x_dim, z_dim) < 0 or min(y_dim, width, depth) < 1:
             raise ValueError(
@@ -37,17 +52,37 @@ class MLPEnergy(Energy):
             )
         if not 0 < scale < math.inf:
             raise ValueError(f"MLPEnergy needs a finite scale above 0, got {scale!r}.")
-        self.scale = scale
+        self.scale, self.standardized = scale, standardized
         self.x_dim, self.y_dim, self.z_dim, self.width, self.depth = x_dim, y_dim, z_dim, width, depth
         self.from_x = nn.Linear(x_dim, width)
         self.from_y = nn.Linear(y_dim, width, bias=False)
         self.from_z = nn.Linear(z_dim, width, bias=False) if z_dim else None
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([width] * depth))
         self.head = nn.Linear(width, 1)
+        if standardized:
+            self.register_buffer("x_mean", torch.zeros(x_dim))
+            self.register_buffer("x_std", torch.ones(()))
         self._initialize_first_layer()
 
+    def standardize(self, x: Float[Tensor, "batch *features"]) -> None:
+        """Let problems like these have mean zero, entry by entry, and a mean square of one over all entries.
+
+        Raises:
+            ValueError: if the energy was not made with ``standardized=True``, or all the problems are the same.
+        """
+        if not self.standardized:
+            raise ValueError("This MLPEnergy takes problems as they are; make it with standardized=True.")
+        x = x.flatten(1)
+        mean = x.mean(0)
+        std = (x - mean).square().mean().sqrt()
+        if not 0 < std < math.inf:
+            raise ValueError(f"Problems to standardize to must be finite and differ; got a std of {std.item()}.")
+        self.x_mean.copy_(mean)
+        self.x_std.copy_(std)
+
     def encode(self, x: Float[Tensor, "batch *features"]) -> Float[Tensor, "batch width"]:
-        return self.from_x(x.flatten(1))
+        x = x.flatten(1)
+        return self.from_x((x - self.x_mean) / self.x_std if self.standardized else x)
 
     def evaluate(
         self, context: Float[Tensor, "batch width"], y: Float[Tensor, "batch *answer"], *z: Float[Tensor, "batch *pad"]
@@ -65,7 +100,9 @@ class MLPEnergy(Energy):
         return energy if self.scale == 1 else energy * self.scale
 
     def config(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("x_dim", "y_dim", "z_dim", "width", "depth", "scale")}
+        return {
+            name: getattr(self, name) for name in ("x_dim", "y_dim", "z_dim", "width", "depth", "scale", "standardized")
+        }
 
     def _initialize_first_layer(self) -> None:
         bound = 1 / math.sqrt(self.x_dim + self.y_dim + self.z_dim)

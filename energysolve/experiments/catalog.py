@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..energies.mlp import MLPEnergy
 from ..energies.structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
-from ..energy import Energy
 from ..solver import EnergySolver
 from ..tasks import Addition, Completion, Inverse, Task
 
@@ -20,7 +20,7 @@ class Entry:
         error: what the task's error is called.
         paper: the error that the paper reports for its method, by difficulty.
         make_task: from the size.
-        make_energy: the paper's, from the size, the width, the entries of the scratchpad, and the energy's scale.
+        make_energy: the paper's, from the size and settings of `MLPEnergy`.
         task_of: the task that a solver was made for; a ValueError if its energy is none of this kind.
         size: the paper's, the default: entries of a summand, or rows and columns of a matrix.
     """
@@ -29,7 +29,7 @@ class Entry:
     error: str
     paper: Mapping[str, float]
     make_task: Callable[[int], Task]
-    make_energy: Callable[[int, int, int, float], Energy]
+    make_energy: Callable[..., MLPEnergy]
     task_of: Callable[[EnergySolver], Task]
     size: int
 
@@ -73,8 +73,8 @@ def _matrix(name: str, solver: EnergySolver) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-def _matrix_energy(size: int, width: int, pad: int, scale: float) -> Energy:
-    return MLPEnergy(size * size, size * size, z_dim=pad, width=width, scale=scale)
+def _matrix_energy(size: int, **settings: Any) -> MLPEnergy:
+    return MLPEnergy(size * size, size * size, **settings)
 
 
 TASKS: dict[str, Entry] = {
@@ -83,7 +83,7 @@ TASKS: dict[str, Entry] = {
         error="mean squared error",
         paper={"same": 0.0003, "harder": 0.0021},
         make_task=Addition,
-        make_energy=lambda size, width, pad, scale: MLPEnergy(2 * size, size, z_dim=pad, width=width, scale=scale),
+        make_energy=lambda size, **settings: MLPEnergy(2 * size, size, **settings),
         task_of=_addition_of,
         size=400,
     ),

@@ -17,6 +17,9 @@ from .catalog import Entry
 from .evaluation import stream
 from .starts import STARTS
 
+_STANDARD = 4000
+"""Problems that the mean and the deviation are taken of."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -27,6 +30,7 @@ class Recipe:
     Attributes:
         size: of the problems; None for the paper's.
         energy_scale: what the energy is multiplied by, see `MLPEnergy`.
+        standardized: whether the energy standardizes problems, as it finds them at the training difficulty.
         start: initial weights and answers, one of `STARTS`.
         validate_every: iterations from one validation to the next; 0 for none.
         patience: validations without a lower error after which training stops; None to train to the end.
@@ -40,6 +44,7 @@ class Recipe:
     size: int | None = None
     width: int = 512
     energy_scale: float = 1.0
+    standardized: bool = False
     start: str = "paper"
     test_step_size: float = 20.0
     test_max_steps: int = 300
@@ -90,7 +95,15 @@ class Recipe:
         size = self.size or entry.size
         task = entry.make_task(size)
         torch.manual_seed(self.seed)  # of the initial weights
-        energy = entry.make_energy(size, self.width, self.scratchpad, self.energy_scale)
+        energy = entry.make_energy(
+            size,
+            width=self.width,
+            z_dim=self.scratchpad,
+            scale=self.energy_scale,
+            standardized=self.standardized,
+        )
+        if self.standardized:
+            energy.standardize(task.sample(_STANDARD, generator=stream(f"standardize {name}", self.seed))[0])
         if self.start not in STARTS:
             raise ValueError(f"There is no start {self.start!r}; there are: {', '.join(STARTS)}.")
         solver = EnergySolver(

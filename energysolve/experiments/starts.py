@@ -49,10 +49,12 @@ def probes(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
     of_x = (u @ u.mT).flatten(1)
     of_y = _nearest_isometry(of_x)
     of_x, of_y = (weights[: energy.width] for weights in (torch.cat([of_x, of_x]), torch.cat([of_y, -of_y])))
-    found = task.sample(1000, generator=generator)[0].flatten(1) @ of_x.T
-    gain = _SPREAD / found.std(0).mean()
     with torch.no_grad():
-        energy.from_x.weight.copy_(gain * of_x)
+        energy.from_x.weight.copy_(of_x)
+        energy.from_x.bias.zero_()
+        found = energy.encode(task.sample(1000, generator=generator)[0])
+        gain = _SPREAD / found.std(0).mean()
+        energy.from_x.weight.mul_(gain)
         energy.from_x.bias.uniform_(-0.5, 0.5).sub_(gain * found.mean(0))
         _make_bowl(energy, of_y, step_size)
     return Symmetric((size, size), -0.2, 0.2)
@@ -66,6 +68,8 @@ def copies(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
     """
     if not isinstance(task, Completion):
         raise ValueError(f"The start 'copies' is for completion; got {task!r}.")
+    if energy.standardized:
+        raise ValueError("The start 'copies' takes problems as they are, so the energy must not standardize them.")
     drawn = torch.randn(energy.width, energy.y_dim, generator=_generator())
     of_y = _nearest_isometry(drawn - drawn.mean(0))  # no column has a sum, so the bowl has no slope at a copy
     with torch.no_grad():

@@ -47,3 +47,33 @@ def test_a_scale_out_of_range(scale):
 
 def test_the_scale_is_part_of_the_configuration():
     assert MLPEnergy(**energy(2.5).config()).scale == 2.5
+
+
+@given(shift=st.floats(-100, 100), stretch=st.floats(0.01, 100))
+def test_standardized_problems_may_be_in_any_unit(shift, stretch):
+    x = torch.randn(50, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    y = torch.randn(50, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    first, other = energy(standardized=True).double(), energy(standardized=True).double()
+    first.standardize(x)
+    other.standardize(shift + stretch * x)
+    torch.testing.assert_close(other(shift + stretch * x, y), first(x, y))
+    standard = (x.flatten(1) - first.x_mean) / first.x_std
+    torch.testing.assert_close(standard.mean(0), torch.zeros(6, dtype=torch.float64))
+    assert standard.square().mean() == pytest.approx(1)
+
+
+def test_standardization_is_part_of_the_state():
+    first = energy(standardized=True)
+    first.standardize(torch.randn(20, 6) + 5)
+    again = MLPEnergy(**first.config())
+    again.load_state_dict(first.state_dict())
+    x, y = torch.randn(4, 6), torch.randn(4, 3)
+    assert torch.equal(first(x, y), again(x, y))
+    assert not torch.equal(first(x, y), energy()(x, y))
+
+
+def test_what_cannot_be_standardized():
+    with pytest.raises(ValueError, match="standardized=True"):
+        energy().standardize(torch.randn(4, 6))
+    with pytest.raises(ValueError, match="must be finite and differ"):
+        energy(standardized=True).standardize(torch.ones(4, 6))

@@ -32,6 +32,15 @@ def test_the_first_descent_forgets_where_it_began(name, start, step_size):
     assert apart < 0.1 * begun
 
 
+def test_standardized_problems_start_as_they_would_in_their_own_unit():
+    task, plain, _ = build("inverse", "probes")
+    _, standardized, _ = build("inverse", "probes", standardized=True)
+    x = problems(task)
+    torch.testing.assert_close(plain.energy.encode(x), standardized.energy.encode(x), rtol=0.02, atol=0.1)
+    weights = [trainer.energy.from_x.weight.norm() for trainer in (plain, standardized)]
+    assert weights[1] > 1.1 * weights[0]
+
+
 @pytest.mark.parametrize(("name", "start"), [("inverse", "paper"), ("completion", "paper")])
 def test_that_of_the_paper_does_not(name, start):
     task, trainer, _ = build(name, start)
