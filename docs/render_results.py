@@ -199,10 +199,25 @@ def paper(folder: Path) -> str:
             blocks += [re.sub(r"^#", "##", nested.read_text().strip(), flags=re.MULTILINE)] * nested.exists()
     if (folder / "limits.json").exists():
         blocks += ["## Floors and limits", f"![The limit of completion](results/{LIMIT})"]
+    blocks += [polynomials(result) for _, result in load(folder, "polynomials")]
     return "\n\n".join(blocks) or "Nothing has been made yet."
 
 
 LIMIT = "limits-completion.svg"
+
+
+def polynomials(result: dict[str, Any]) -> str:
+    """What polynomials of a matrix tell of its inverse, as Markdown."""
+    lines = ["| degree of the polynomial | error, same | error, harder |", "|---|---|---|"]
+    for degree, found in result["degrees"].items():
+        cells = [f"{found[d]['error']:.4g} ± {found[d]['standard_error']:.1g}" for d in ("same", "harder")]
+        lines.append(f"| {degree} | {' | '.join(cells)} |")
+    told = (
+        f"The inverse as a polynomial of the matrix, with the coefficients of least squares over {result['fitted']:,} "
+        f"problems of the training difficulty; mean error on {result['problems']:,} fresh ones of each, ± standard "
+        "error:"
+    )
+    return "\n".join([told, "", *lines, "", origin(result)])
 
 
 def correlations(result: dict[str, Any]) -> str:

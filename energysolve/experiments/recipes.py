@@ -146,7 +146,8 @@ _OWN: dict[tuple[str, str], dict[str, Any]] = {
     ("completion", "paper"): _LARGER_STEPS,
     ("completion", "tuned"): _LARGER_STEPS,
     ("inverse", "paper"): _LARGER_STEPS,
-    ("inverse", "tuned"): _LARGER_STEPS | {"iterations": 8_000},
+    ("inverse", "tuned"): _LARGER_STEPS
+    | {"iterations": 12_000, "train_steps": 3, "betas": (0.9, 0.99), "standardized": True, "start": "probes"},
 }
 """What differs for one task and preset."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..energies.mlp import MLPEnergy
 from ..initializers import Initializer, Symmetric
-from ..tasks import Completion, Inverse, Task
+from ..tasks import Inverse, Task
 
 Start = Callable[[MLPEnergy, Task, float], Initializer]
 """Sets the weights of an energy for a task and a step size, in place; returns what draws the initial answers."""
@@ -21,7 +21,7 @@ _NOISE = 0.3
 """Of the hidden layers, as a share of torch's initial weights, and of the last, as one of its own."""
 _SWISH = 7 / 32
 """The second derivative of three swish functions, one after the other, at zero."""
-_SPREAD = 0.85
+_SPREAD = 1.3
 """Of what a probe finds in problems: standard deviation."""
 
 
@@ -60,25 +60,6 @@ def probes(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
     return Symmetric((size, size), -0.2, 0.2)
 
 
-def copies(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
-    """For completion: the first layer sees the answer less the problem, so the descent first copies what is seen.
-
-    Raises:
-        ValueError: if problems and answers of the task are not of one kind.
-    """
-    if not isinstance(task, Completion):
-        raise ValueError(f"The start 'copies' is for completion; got {task!r}.")
-    if energy.standardized:
-        raise ValueError("The start 'copies' takes problems as they are, so the energy must not standardize them.")
-    drawn = torch.randn(energy.width, energy.y_dim, generator=_generator())
-    of_y = _nearest_isometry(drawn - drawn.mean(0))  # no column has a sum, so the bowl has no slope at a copy
-    with torch.no_grad():
-        energy.from_x.weight.copy_(-of_y)
-        energy.from_x.bias.zero_()
-        _make_bowl(energy, of_y, step_size)
-    return task.init
-
-
 def _nearest_isometry(weights: Tensor) -> Tensor:
     """The nearest of those that stretch by one whatever the given ones do not map to nothing."""
     left, stretches, right = torch.linalg.svd(weights.double(), full_matrices=False)
@@ -106,4 +87,4 @@ def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(int(torch.randint(2**31, ())))
 
 
-STARTS: dict[str, Start] = {"paper": as_in_paper, "probes": probes, "copies": copies}
+STARTS: dict[str, Start] = {"paper": as_in_paper, "probes": probes}

@@ -18,10 +18,9 @@ def problems(task, count=32):
     return task.sample(count, generator=torch.Generator().manual_seed(1))[0]
 
 
-@pytest.mark.parametrize(("name", "start"), [("inverse", "probes"), ("completion", "copies")])
 @pytest.mark.parametrize("step_size", [10.0, 1000.0])
-def test_the_first_descent_forgets_where_it_began(name, start, step_size):
-    task, trainer, _ = build(name, start, step_size=step_size)
+def test_the_first_descent_forgets_where_it_began(step_size):
+    task, trainer, _ = build("inverse", "probes", step_size=step_size)
     x = problems(task)
     ends = []
     for seed in (0, 1):
@@ -41,9 +40,9 @@ def test_standardized_problems_start_as_they_would_in_their_own_unit():
     assert weights[1] > 1.1 * weights[0]
 
 
-@pytest.mark.parametrize(("name", "start"), [("inverse", "paper"), ("completion", "paper")])
-def test_that_of_the_paper_does_not(name, start):
-    task, trainer, _ = build(name, start)
+@pytest.mark.parametrize("name", ["inverse", "completion"])
+def test_that_of_the_paper_does_not(name):
+    task, trainer, _ = build(name, "paper")
     x = problems(task)
     solver = trainer.solver.replace(max_steps=30)
     ends = [solver.minimize(x, generator=torch.Generator().manual_seed(seed)).y for seed in (0, 1)]
@@ -68,14 +67,6 @@ def test_pairs_see_problems_apart_from_answers():
     assert torch.linalg.matrix_rank(of_y) == 5 * 6 // 2
 
 
-def test_what_is_seen_is_copied_at_once():
-    task, trainer, _ = build("completion", "copies")
-    x = problems(task)
-    y = trainer.solver.replace(max_steps=30).minimize(x).y
-    shift = (y - x).mean(0)  # by the noise in the weights, alike for all problems
-    assert (y - x - shift).abs().max() < 0.2 * x.std()
-
-
 def test_the_same_seed_gives_the_same_start():
     first, second, other = (build("inverse", "probes", seed=seed)[1].energy for seed in (0, 0, 1))
     for name, weights in first.state_dict().items():
@@ -88,8 +79,7 @@ def test_the_same_seed_gives_the_same_start():
     [
         ("addition", "probes", "symmetric matrices"),
         ("completion", "probes", "symmetric matrices"),
-        ("inverse", "copies", "for completion"),
-        ("inverse", "nowhere", "there are: paper, probes, copies"),
+        ("inverse", "nowhere", "there are: paper, probes"),
     ],
 )
 def test_a_start_for_another_task(name, start, message):
