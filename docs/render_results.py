@@ -156,19 +156,23 @@ def origin(result: dict[str, Any]) -> str:
 def section(result: dict[str, Any], figure: str | None) -> str:
     """One result as Markdown."""
     count = next(iter(result["difficulties"].values()))["problems"]
+    copied = all("copy_error" in numbers for numbers in result["difficulties"].values())
     by = f"by `{result['model']['name']}`, {count:,} fresh problems of each difficulty"
     lines = [
         f"**{result['title']}**, {by}, each solved once:",
         "",
-        "| problems | mean error | paper's IREM | predict zero | converged | steps: mean | median | min | max |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| problems | mean error | paper's IREM | predict zero |{' copy |' * copied} converged | steps: mean "
+        "| median | min | max |",
+        "|---|---|---|---|---|---|---|---|---|" + "---|" * copied,
     ]
     for name, numbers in result["difficulties"].items():
         steps = numbers["steps"]
         paper = result["paper"].get(name)
+        copy = f" {numbers['copy_error']:.3g} |" if copied else ""
         lines.append(
             f"| {name} | {numbers['error']:.2e} | {'-' if paper is None else f'{paper:.1e}'} "
-            f"| {numbers['zero_error']:.3f} | {numbers['converged']:.1%} | {steps['mean']:.1f} | {steps['median']:g} "
+            f"| {numbers['zero_error']:.3f} |{copy} {numbers['converged']:.1%} "
+            f"| {steps['mean']:.1f} | {steps['median']:g} "
             f"| {steps['min']} | {steps['max']} |"
         )
     lines += ["", *result["comparison"]]

@@ -1,5 +1,7 @@
 """``energysolve solve`` on users' own problems, of any size, with the energies that are shipped."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -74,3 +76,18 @@ def test_problems_of_another_kind(task, shape, message, tmp_path, capsys):
     np.savez(tmp_path / "x.npz", x=np.zeros(shape))
     assert solve(task, "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz") == 1
     assert message in capsys.readouterr().err
+
+
+def test_completion_is_told_beside_what_copying_gives(tmp_path, capsys):
+    assert solve("completion", "--problems", "30", "--output", tmp_path / "result") == 0
+    assert "copy" in capsys.readouterr().out
+    found = json.loads((tmp_path / "result" / "result.json").read_text())["difficulties"]
+    for difficulty, scale in (("same", 20), ("harder", 5)):  # (rank / scale² + noise²) / 2
+        assert found[difficulty]["copy_error"] == pytest.approx((10 / scale**2 + 0.01) / 2, rel=0.1)
+        assert found[difficulty]["error"] < found[difficulty]["copy_error"]
+
+
+def test_other_tasks_have_no_such_floor(tmp_path, capsys):
+    assert solve("inverse", "--problems", "5", "--output", tmp_path / "result") == 0
+    assert "copy" not in capsys.readouterr().out
+    assert "copy_error" not in (tmp_path / "result" / "result.json").read_text()

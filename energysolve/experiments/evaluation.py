@@ -13,7 +13,8 @@ from torch import Tensor
 from ..recorders import Path, Trajectory
 from ..solution import Solution, Status
 from ..solver import EnergySolver
-from ..tasks.base import Task
+from ..tasks import Completion, Task
+from .floors import copy
 
 _CHUNK = 250
 """Problems solved together: trajectories keep every iterate, and the answers do not depend on the batch."""
@@ -32,6 +33,7 @@ class Evaluation:
         converged: the share of problems whose criterion fired.
         nonfinite: how many problems met a NaN or an infinity.
         zero_error: mean error of answering zero, on the same problems.
+        copy_error: for completion, that of giving back what is seen.
     """
 
     difficulty: str
@@ -42,6 +44,7 @@ class Evaluation:
     converged: float
     nonfinite: int
     zero_error: float
+    copy_error: float | None = None
 
     def statistics(self) -> dict[str, float]:
         """Mean, median, least and most steps."""
@@ -55,6 +58,7 @@ class Evaluation:
             "problems": self.problems,
             "error": _number(self.error),
             "zero_error": _number(self.zero_error),
+            **({} if self.copy_error is None else {"copy_error": _number(self.copy_error)}),
             "converged": self.converged,
             "nonfinite": self.nonfinite,
             "steps": self.statistics(),
@@ -108,6 +112,7 @@ def evaluate(
         converged=(ended == Status.CONVERGED).double().mean().item(),
         nonfinite=int((ended == Status.NONFINITE).sum()),
         zero_error=torch.cat(zero).double().mean().item(),
+        copy_error=copy(task, x, target).double().mean().item() if isinstance(task, Completion) else None,
     )
 
 

@@ -88,7 +88,9 @@ def _error_table(evaluations: Sequence[Evaluation]) -> Table:
 def _summary_table(evaluations: Sequence[Evaluation], paper: Mapping[str, float]) -> Table:
     table = _table()
     table.add_column("\nproblems")
-    for heading in ("\nerror", "paper's\nIREM", "predict\nzero", "con-\nverged"):
+    copied = [evaluation.copy_error for evaluation in evaluations]
+    floors = ["predict\nzero", *([] if None in copied else ["\ncopy"])]
+    for heading in ("\nerror", "paper's\nIREM", *floors, "con-\nverged"):
         table.add_column(heading, justify="right")
     for heading in ("steps:\nmean", "\nmedian", "\nmin", "\nmax"):
         table.add_column(heading, justify="right")
@@ -100,6 +102,7 @@ def _summary_table(evaluations: Sequence[Evaluation], paper: Mapping[str, float]
             f"{evaluation.error:.2e}",
             "-" if reported is None else f"{reported:.1e}",
             f"{evaluation.zero_error:.3f}",
+            *([] if evaluation.copy_error is None else [f"{evaluation.copy_error:.3g}"]),
             f"{evaluation.converged:.1%}",
             f"{steps['mean']:.1f}",
             *(f"{steps[name]:g}" for name in ("median", "min", "max")),

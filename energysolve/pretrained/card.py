@@ -8,7 +8,7 @@ from typing import Any
 from ..serialization import from_config
 
 _SEAL = "<!-- Written by energysolve, anew with each save until somebody edits it. sha256 of the text above: "
-_FLOORS = {"zero_error": "floor: error of answering zero"}
+_FLOORS = {"zero_error": "floor: error of answering zero", "copy_error": "floor: error of giving back what is seen"}
 """Measures that say what a trivial answer gets on the same problems."""
 
 _CARD = """\
