@@ -50,8 +50,9 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Save a figure as PNG and as SVG, without the date, so that the same figure is the same file; the files."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    for path in paths:
-        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    with rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}):
+        for path in paths:
+            figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
     return paths
 
 
