@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from energysolve import EnergySolver, cli
 from energysolve.experiments.catalog import TASKS
 from energysolve.experiments.recipes import Recipe
 from energysolve.halting import Never
+from energysolve.initializers import Symmetric
+from energysolve.tasks import Inverse
 from energysolve.training import TrainingConfig
 
 
@@ -85,3 +88,27 @@ def test_the_same_seed_gives_the_same_start():
 def test_a_start_for_another_task(name, start, message):
     with pytest.raises(ValueError, match=message):
         build(name, start)
+
+
+def test_the_tuned_inverse_on_the_command_line(tmp_path):
+    folder = tmp_path / "model"
+    arguments = [
+        "--iterations",
+        "4",
+        "--size",
+        "4",
+        "--width",
+        "12",
+        "--output",
+        str(folder),
+        "--checkpoint-every",
+        "0",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["train", "inverse", *arguments])
+    assert ended.value.code == 0
+    solver = EnergySolver.from_pretrained(folder)
+    assert solver.init == Symmetric((4, 4), -0.2, 0.2)
+    x = Inverse(4).sample(500, generator=torch.Generator().manual_seed(1))[0].flatten(1)
+    assert (x.mean(0) - solver.energy.x_mean).abs().max() < 0.2
+    assert solver.energy.x_std == pytest.approx((x - x.mean(0)).square().mean().sqrt().item(), rel=0.1)
