@@ -105,7 +105,7 @@ def test_the_tuned_inverse_on_the_command_line(tmp_path):
         "0",
     ]
     with pytest.raises(SystemExit) as ended:
-        cli.main(["train", "inverse", *arguments])
+        cli.main(["train", "inverse", *arguments, "--output", str(folder)])
     assert ended.value.code == 0
     solver = EnergySolver.from_pretrained(folder)
     assert solver.init == Symmetric((4, 4), -0.2, 0.2)
