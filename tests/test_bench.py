@@ -188,6 +188,14 @@ def test_the_plain_reference_computes_what_the_library_does():
     assert len(training.buffer) == TINY.replay
 
 
+def test_the_plain_reference_of_a_scaled_and_standardized_energy():
+    torch.manual_seed(0)
+    energy = MLPEnergy(6, 3, width=8, depth=2, scale=3.0, standardized=True).double()
+    x, y = torch.randn(20, 6).double() * 4 + 7, torch.randn(20, 3).double()
+    energy.standardize(x)
+    torch.testing.assert_close(PlainEnergy.like(energy).double()(x, y), energy(x, y), rtol=1e-4, atol=1e-4)
+
+
 def test_a_resumed_reference_is_the_same(tmp_path):
     problems = target._problems(TINY, 10)
     whole = PlainRun(TINY)

@@ -31,11 +31,17 @@ class PlainEnergy(nn.Module):
     def like(cls, energy: MLPEnergy) -> "PlainEnergy":
         """The same function as an energy of the library, on its device."""
         plain = cls(energy.x_dim, energy.y_dim, energy.width, energy.depth).to(energy.head.weight.device)
-        with torch.no_grad():
-            plain.hidden[0].weight.copy_(torch.cat([energy.from_x.weight, energy.from_y.weight], dim=1))  # pyright: ignore
-            plain.hidden[0].bias.copy_(energy.from_x.bias)  # pyright: ignore
         for own, other in zip([*plain.hidden[1:], plain.head], [*energy.hidden, energy.head], strict=True):
             own.load_state_dict(other.state_dict())
+        from_x, bias = energy.from_x.weight, energy.from_x.bias
+        if energy.standardized:  # a linear map, which the first layer takes in
+            from_x = from_x / energy.x_std
+            bias = bias - from_x @ energy.x_mean
+        with torch.no_grad():
+            plain.hidden[0].weight.copy_(torch.cat([from_x, energy.from_y.weight], dim=1))  # pyright: ignore
+            plain.hidden[0].bias.copy_(bias)  # pyright: ignore
+            for parameter in plain.head.parameters():
+                parameter.mul_(energy.scale)
         return plain
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
