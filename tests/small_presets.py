@@ -1,6 +1,6 @@
 """Presets of a few iterations on small problems, in place of those of the command line."""
 
-from energysolve.experiments import methods, recipes
+from energysolve.experiments import methods, recipes, scratchpad, table3
 from energysolve.experiments.best import best
 from energysolve.training import TrainingConfig
 
@@ -9,6 +9,8 @@ def use(monkeypatch):
     recipe = recipes.Recipe(4, size=9, width=8, test_max_steps=9, training=TrainingConfig(batch_size=8, replay=20))
     monkeypatch.setattr(recipes, "PRESETS", {"paper": recipe, "tuned": recipe.changed({"lr": 2e-3})})
     monkeypatch.setattr(recipes, "_OWN", {})
+    monkeypatch.setattr(table3, "ITERATIONS", 2)
+    monkeypatch.setattr(scratchpad, "ITERATIONS", 2)
     monkeypatch.setattr(methods, "_CHECKPOINT_EVERY", 2)
     monkeypatch.setattr(methods, "train_best", untrained)
 

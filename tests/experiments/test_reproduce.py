@@ -11,7 +11,7 @@ import torch
 
 from energysolve import EnergySolver
 from energysolve.cli import main
-from energysolve.experiments import methods, scratchpad, table3, tables, targets
+from energysolve.experiments import methods, tables, targets
 from energysolve.experiments.measurement import answers_by_step, composition
 from energysolve.experiments.paper import TABLE1, TABLE4
 from energysolve.experiments.runs import Laboratory, Run
@@ -105,9 +105,7 @@ def test_tables_show_the_result_files(small):
 
 
 @pytest.mark.parametrize("what", ["table3", "scratchpad", "figure6"])
-def test_the_command(small, what, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(table3, "ITERATIONS", 2)
-    monkeypatch.setattr(scratchpad, "ITERATIONS", 2)
+def test_the_command(small, what, tmp_path, capsys):
     command = [
         "reproduce",
         what,
