@@ -204,6 +204,7 @@ def paper(folder: Path) -> str:
     if (folder / "limits.json").exists():
         blocks += ["## Floors and limits", f"![The limit of completion](results/{LIMIT})"]
     blocks += [polynomials(result) for _, result in load(folder, "polynomials")]
+    blocks += [cubes(result) for _, result in load(folder, "cubes")]
     return "\n\n".join(blocks) or "Nothing has been made yet."
 
 
@@ -220,6 +221,23 @@ def polynomials(result: dict[str, Any]) -> str:
         f"The inverse as a polynomial of the matrix, with the coefficients of least squares over {result['fitted']:,} "
         f"problems of the training difficulty; mean error on {result['problems']:,} fresh ones of each, ± standard "
         "error:"
+    )
+    return "\n".join([told, "", *lines, "", origin(result)])
+
+
+def cubes(result: dict[str, Any]) -> str:
+    """What cubes of a matrix's probes tell of its missing entries, as Markdown."""
+    lines = [
+        "| directions | same | harder | same, seen entries left alone | harder, seen entries left alone |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        cells = [f"{row[d][kind]:.4f}" for kind in ("all", "missing") for d in ("same", "harder")]
+        lines.append(f"| {row['directions']:,} | {' | '.join(cells)} |")
+    told = (
+        "Completion by copying and a correction by the cubes of the matrix's components in random directions, all with "
+        f"one coefficient, fitted on {result['fitted']:,} problems of the training difficulty; error over that of "
+        f"copying on the same {result['problems']:,} fresh ones of each:"
     )
     return "\n".join([told, "", *lines, "", origin(result)])
 

@@ -147,7 +147,8 @@ _OWN: dict[tuple[str, str], dict[str, Any]] = {
     ("completion", "tuned"): _LARGER_STEPS,
     ("inverse", "paper"): _LARGER_STEPS,
     ("inverse", "tuned"): _LARGER_STEPS
-    | {"iterations": 12_000, "train_steps": 3, "betas": (0.9, 0.99), "standardized": True, "start": "probes"},
+    | {"iterations": 24_000, "train_steps": 3, "betas": (0.9, 0.99), "standardized": True, "start": "probes"}
+    | {"test_step_size": 100.0},
 }
 """What differs for one task and preset."""
 

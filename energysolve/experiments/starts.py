@@ -21,7 +21,7 @@ _NOISE = 0.3
 """Of the hidden layers, as a share of torch's initial weights, and of the last, as one of its own."""
 _SWISH = 7 / 32
 """The second derivative of three swish functions, one after the other, at zero."""
-_SPREAD = 1.3
+_SPREAD = 1.8
 """Of what a probe finds in problems: standard deviation."""
 
 
@@ -31,24 +31,30 @@ def as_in_paper(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
 
 
 def probes(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
-    """For symmetric matrices: each first unit looks at a problem and an answer along one direction ``u``.
+    """For symmetric matrices: each first unit looks at a problem along a direction ``u`` of its own.
 
-    Its weights are ``u uᵀ`` for problems, scaled so that they reach the curved part of the activation, and for answers
-    the nearest to ``± u uᵀ`` of which all answers get the same curvature. Units come in pairs of either sign: what a
-    pair has in common depends on the problem alone, so nothing of it is lost at the minimum. Initial answers are small
-    and symmetric, as all that follow them then are.
+    Its weights are ``u uᵀ`` for problems, scaled so that they reach the curved part of the activation. For answers they
+    are near to ``± u uᵀ``, of random sign: the nearest of those that give all answers the same curvature and whose
+    columns are orthogonal to the former's, so that no change of the answer can stand for a change of the problem, and
+    nothing of the problem is lost at the minimum. Initial answers are small and symmetric, as all that follow them then
+    are.
 
     Raises:
-        ValueError: if answers to the task are no symmetric matrices.
+        ValueError: if answers to the task are no symmetric matrices, or the energy is too narrow to tell all problems
+            and all answers apart.
     """
     if not isinstance(task, Inverse):
         raise ValueError(f"The start 'probes' is for symmetric matrices, that is, for the inverse; got {task!r}.")
+    size, width = task.size, energy.width
+    if width < size * (size + 1):
+        raise ValueError(
+            f"The start 'probes' needs a width of {size * (size + 1)} or more for matrices of size {size}, twice the "
+            f"entries of a symmetric matrix; got {width}. Widen the energy or take the start 'paper'."
+        )
     generator = _generator()
-    size, pairs = task.size, -(-energy.width // 2)
-    u = nn.functional.normalize(torch.randn(pairs, size, 1, generator=generator), dim=1)
+    u = nn.functional.normalize(torch.randn(width, size, 1, generator=generator), dim=1)
     of_x = (u @ u.mT).flatten(1)
-    of_y = _nearest_isometry(of_x)
-    of_x, of_y = (weights[: energy.width] for weights in (torch.cat([of_x, of_x]), torch.cat([of_y, -of_y])))
+    of_y = _nearest_isometry(of_x * _signs(width, generator), orthogonal_to=of_x)
     with torch.no_grad():
         energy.from_x.weight.copy_(of_x)
         energy.from_x.bias.zero_()
@@ -60,11 +66,25 @@ def probes(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
     return Symmetric((size, size), -0.2, 0.2)
 
 
-def _nearest_isometry(weights: Tensor) -> Tensor:
-    """The nearest of those that stretch by one whatever the given ones do not map to nothing."""
-    left, stretches, right = torch.linalg.svd(weights.double(), full_matrices=False)
-    kept = stretches > 1e-6 * stretches[0]
+def _nearest_isometry(weights: Tensor, *, orthogonal_to: Tensor) -> Tensor:
+    """The nearest to some weights, of shape ``(units, entries)``, in what the columns of others leave.
+
+    It stretches by one whatever the weights, so projected, do not map to nothing.
+    """
+    others, stretches, _ = torch.linalg.svd(orthogonal_to.double(), full_matrices=False)
+    others = others[:, _nonzero(stretches)]
+    left_over = weights.double() - others @ (others.mT @ weights.double())
+    left, stretches, right = torch.linalg.svd(left_over, full_matrices=False)
+    kept = _nonzero(stretches)
     return (left[:, kept] @ right[kept]).float()
+
+
+def _nonzero(stretches: Tensor) -> Tensor:
+    return stretches > 1e-6 * stretches[0]
+
+
+def _signs(count: int, generator: torch.Generator) -> Tensor:
+    return torch.randint(0, 2, (count, 1), generator=generator) * 2.0 - 1
 
 
 def _make_bowl(energy: MLPEnergy, of_y: Tensor, step_size: float) -> None:

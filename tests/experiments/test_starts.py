@@ -29,8 +29,8 @@ def test_the_first_descent_forgets_where_it_began(step_size):
     for seed in (0, 1):
         solver = trainer.solver.replace(max_steps=100)
         ends.append(solver.minimize(x, generator=torch.Generator().manual_seed(seed)))
-    apart = (ends[0].y - ends[1].y).abs().max()
-    begun = (trainer.solver.init(x, trainer.solver.layout(x), torch.Generator().manual_seed(0))).abs().max()
+    apart = (ends[0].y - ends[1].y).norm()
+    begun = (trainer.solver.init(x, trainer.solver.layout(x), torch.Generator().manual_seed(0))).norm()
     assert apart < 0.1 * begun
 
 
@@ -41,6 +41,12 @@ def test_standardized_problems_start_as_they_would_in_their_own_unit():
     torch.testing.assert_close(plain.energy.encode(x), standardized.energy.encode(x), rtol=0.02, atol=0.1)
     weights = [trainer.energy.from_x.weight.norm() for trainer in (plain, standardized)]
     assert weights[1] > 1.1 * weights[0]
+
+
+def test_too_few_units_for_problems_and_answers():
+    with pytest.raises(ValueError, match=r"a width of 30 or more .* got 29\. Widen"):
+        build("inverse", "probes", width=29)
+    build("inverse", "probes", width=30)
 
 
 @pytest.mark.parametrize("name", ["inverse", "completion"])
@@ -61,13 +67,25 @@ def test_answers_stay_symmetric_in_training():
     torch.testing.assert_close(y, y.mT, rtol=0, atol=1e-5)
 
 
-def test_pairs_see_problems_apart_from_answers():
-    """Moving the answer can make up for the problem in no unit pair's sum, so nothing of the problem is lost."""
+def test_no_change_of_the_answer_stands_for_a_change_of_the_problem():
     _, trainer, _ = build("inverse", "probes")
     of_x, of_y = (layer.weight.detach().double() for layer in (trainer.energy.from_x, trainer.energy.from_y))
-    left = of_x - of_y @ torch.linalg.lstsq(of_y, of_x, driver="gelsd").solution
-    assert torch.linalg.matrix_rank(left) == 5 * 6 // 2  # all that a symmetric problem has
-    assert torch.linalg.matrix_rank(of_y) == 5 * 6 // 2
+    torch.testing.assert_close(of_y.mT @ of_x, torch.zeros(25, 25, dtype=torch.float64), rtol=0, atol=1e-5)
+    assert torch.linalg.matrix_rank(of_x, rtol=1e-5) == 5 * 6 // 2  # all that a symmetric problem has
+    stretches = torch.linalg.svdvals(of_y)
+    torch.testing.assert_close(stretches[:15], torch.ones(15, dtype=torch.float64), rtol=0, atol=1e-5)
+    assert stretches[15:].max() < 1e-5
+
+
+def test_units_look_along_directions_of_their_own():
+    _, trainer, _ = build("inverse", "probes")
+    probes = torch.nn.functional.normalize(trainer.energy.from_x.weight.detach()).view(-1, 5, 5)
+    assert torch.linalg.matrix_rank(probes, rtol=1e-4).max() == 1
+    alike = (probes.flatten(1) @ probes.flatten(1).mT).fill_diagonal_(0)
+    assert alike.abs().max() < 1 - 1e-5
+    toward = torch.einsum("kij,kij->k", probes, trainer.energy.from_y.weight.detach().view(-1, 5, 5))
+    assert 0.2 < (toward > 0).float().mean() < 0.8
+    assert toward.abs().mean() > 2 * trainer.energy.from_y.weight.norm(dim=1).mean() / 5
 
 
 def test_the_same_seed_gives_the_same_start():
@@ -98,7 +116,7 @@ def test_the_tuned_inverse_on_the_command_line(tmp_path):
         "--size",
         "4",
         "--width",
-        "12",
+        "20",
         "--output",
         str(folder),
         "--checkpoint-every",
