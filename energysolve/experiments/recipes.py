@@ -148,7 +148,7 @@ _OWN: dict[tuple[str, str], dict[str, Any]] = {
     ("inverse", "paper"): _LARGER_STEPS,
     ("inverse", "tuned"): _LARGER_STEPS
     | {"iterations": 24_000, "train_steps": 3, "betas": (0.9, 0.99), "standardized": True, "start": "probes"}
-    | {"test_step_size": 100.0},
+    | {"test_step_size": 20.0, "test_max_steps": 50},
 }
 """What differs for one task and preset."""
 
