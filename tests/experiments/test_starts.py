@@ -27,11 +27,11 @@ def test_the_first_descent_forgets_where_it_began(step_size):
     x = problems(task)
     ends = []
     for seed in (0, 1):
-        solver = trainer.solver.replace(max_steps=100)
+        solver = trainer.solver.replace(max_steps=300)
         ends.append(solver.minimize(x, generator=torch.Generator().manual_seed(seed)))
-    apart = (ends[0].y - ends[1].y).norm()
-    begun = (trainer.solver.init(x, trainer.solver.layout(x), torch.Generator().manual_seed(0))).norm()
-    assert apart < 0.1 * begun
+    apart = (ends[0].y - ends[1].y).abs().max()
+    begun = (trainer.solver.init(x, trainer.solver.layout(x), torch.Generator().manual_seed(0))).abs().max()
+    assert apart < 0.01 * begun
 
 
 def test_standardized_problems_start_as_they_would_in_their_own_unit():
