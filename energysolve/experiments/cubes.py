@@ -10,11 +10,7 @@ only ``|X|^4`` would be left, which tells nothing.) The answer here is the matri
 least squares over problems of the training difficulty: as it is, and with what is seen left alone.
 """
 
-import argparse
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +18,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..tasks import Completion
+from .commands import measured
 from .evaluation import stream
-from .runs import Laboratory
 
 COUNTS = (128, 512, 2048, 8192)
 """Numbers of directions."""
@@ -52,12 +48,12 @@ class Cubes:
         return self.of_rows.T @ ((s**3 - 3 * s).unsqueeze(-1) * self.of_columns)
 
 
-def measure(problems: int, seed: int, counts: Sequence[int]) -> dict[str, Any]:
+def measure(problems: int, seed: int) -> dict[str, Any]:
     """Errors over that of copying on fresh problems, by number of directions and difficulty, as JSON."""
     task = Completion()
     unit = task.sample(_FITTED, "same", stream("cubes, unit", seed))[0].std().item()
     rows = []
-    for count in counts:
+    for count in COUNTS:
         cubes = Cubes(count, unit, (task.rows, task.columns), stream(f"cubes {count}", seed))
         coefficients = _fitted(cubes, task, seed)
         row: dict[str, Any] = {"directions": count, "coefficients": coefficients.tolist()}
@@ -96,14 +92,7 @@ def _batches(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m energysolve.experiments.cubes", description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--problems", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    command = f"{parser.prog} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
-    laboratory = Laboratory(given.output.parent, given.output.parent, command)
-    laboratory.write(given.output, {"kind": "cubes", "command": command, **measure(given.problems, given.seed, COUNTS)})
+    measured("cubes", measure, __doc__, arguments)
 
 
 if __name__ == "__main__":

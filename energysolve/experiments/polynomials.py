@@ -6,11 +6,7 @@ The answer is ``c_0 I + c_1 M + ... + c_d M^d`` with the coefficients of least s
 difficulty. Degree 0 is a multiple of the identity, degree 1 is linear in the problem.
 """
 
-import argparse
-import shlex
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..tasks import Inverse
+from .commands import measured
 from .evaluation import stream
-from .runs import Laboratory
 
 DEGREES = 6
 """The highest degree."""
@@ -57,15 +53,7 @@ def measure(problems: int, seed: int, degrees: int = DEGREES) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="python -m energysolve.experiments.polynomials", description=__doc__)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--problems", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args(arguments)
-    command = f"{parser.prog} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
-    laboratory = Laboratory(given.output.parent, given.output.parent, command)
-    result = measure(given.problems, given.seed)
-    laboratory.write(given.output, {"kind": "polynomials", "command": command, **result})
+    measured("polynomials", measure, __doc__, arguments)
 
 
 if __name__ == "__main__":
