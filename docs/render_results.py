@@ -205,6 +205,7 @@ def paper(folder: Path) -> str:
         blocks += ["## Floors and limits", f"![The limit of completion](results/{LIMIT})"]
     blocks += [polynomials(result) for _, result in load(folder, "polynomials")]
     blocks += [cubes(result) for _, result in load(folder, "cubes")]
+    blocks += [numbers(result) for _, result in load(folder, "blocks")]
     return "\n\n".join(blocks) or "Nothing has been made yet."
 
 
@@ -238,6 +239,23 @@ def cubes(result: dict[str, Any]) -> str:
         "Completion by copying and a correction by the cubes of the matrix's components in random directions, all with "
         f"one coefficient, fitted on {result['fitted']:,} problems of the training difficulty; error over that of "
         f"copying on the same {result['problems']:,} fresh ones of each:"
+    )
+    return "\n".join([told, "", *lines, "", origin(result)])
+
+
+def numbers(result: dict[str, Any]) -> str:
+    """What the numbers of a block tell of its missing entries, as Markdown."""
+    lines = ["| block | same, block | same | harder, block | harder |", "|---|---|---|---|---|"]
+    for row in result["rows"]:
+        cells = []
+        for found in (row["same"], row["harder"]):
+            cells += [f"{found['block']:.4f}", f"{found['all']:.4f} ± {found['standard_error']:.1g}"]
+        lines.append(f"| {' x '.join(map(str, row['block']))} | {' | '.join(cells)} |")
+    told = (
+        "Completion by the posterior mean of a block from the block's own entries, and by copying elsewhere: what a "
+        "first layer of 512 units lets an energy with one minimum know is 112 numbers, however deep it is. Error over "
+        f"that of copying, of the block and (± standard error) of the whole matrix, on {result['problems']:,} fresh "
+        "problems of each difficulty:"
     )
     return "\n".join([told, "", *lines, "", origin(result)])
 

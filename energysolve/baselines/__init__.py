@@ -6,6 +6,7 @@ from .files import load, save
 from .iterative import IterativeFeedforward
 from .ponder import PonderNet
 from .recurrent import Recurrent
+from .unrolled import UnrolledFeedforward
 
 __all__ = [
     "Baseline",
@@ -13,6 +14,7 @@ __all__ = [
     "IterativeFeedforward",
     "PonderNet",
     "Recurrent",
+    "UnrolledFeedforward",
     "load",
     "save",
 ]

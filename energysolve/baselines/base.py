@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
@@ -146,20 +146,23 @@ class Baseline(nn.Module, ABC):
         return y.reshape(len(y), *self.y_shape)
 
 
-def hidden_layers(inputs: int, width: int, depth: int) -> nn.Sequential:
-    """Linear layers, each followed by a ReLU (Tables 11 and 13 of the paper).
+def hidden_layers(
+    inputs: int, width: int, depth: int, *, activation: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Sequential:
+    """Linear layers, each followed by an activation, a ReLU by default (Tables 11 and 13 of the paper).
 
     Args:
         inputs: entries of the input.
         width: units of each layer.
         depth: number of layers.
+        activation: makes a module.
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
     """
     check_whole("A baseline", least=1, width=width, depth=depth)
     sizes = pairwise([inputs, *[width] * depth])
-    return nn.Sequential(*(layer for before, after in sizes for layer in (nn.Linear(before, after), nn.ReLU())))
+    return nn.Sequential(*(layer for before, after in sizes for layer in (nn.Linear(before, after), activation())))
 
 
 def mean_squares(y: Float[Tensor, "batch y_dim"], target: Float[Tensor, "batch y_dim"]) -> Float[Tensor, " batch"]:

@@ -13,9 +13,10 @@ from .feedforward import Feedforward
 from .iterative import IterativeFeedforward
 from .ponder import PonderNet
 from .recurrent import Recurrent
+from .unrolled import UnrolledFeedforward
 
 _KINDS: dict[str, type[Baseline]] = {
-    kind.__name__: kind for kind in (Feedforward, Recurrent, PonderNet, IterativeFeedforward)
+    kind.__name__: kind for kind in (Feedforward, Recurrent, PonderNet, IterativeFeedforward, UnrolledFeedforward)
 }
 
 

@@ -101,6 +101,7 @@ METHODS: dict[str, Method] = {
     "recurrent": _baseline("Recurrent", baselines.Recurrent),
     "programmatic": _baseline("Programmatic (PonderNet)", baselines.PonderNet),
     "iterative": _baseline("Iterative feedforward", baselines.IterativeFeedforward),
+    "unrolled": _baseline("Iterative feedforward, unrolled", baselines.UnrolledFeedforward),
     "irem": Method("IREM", _train_solver, _load_solver),
 }
-"""In the order of the paper's tables."""
+"""In the order of the paper's tables, the iterative network in two ways: as its text and as the release has it."""

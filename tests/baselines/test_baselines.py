@@ -14,6 +14,7 @@ from energysolve.baselines import (
     IterativeFeedforward,
     PonderNet,
     Recurrent,
+    UnrolledFeedforward,
     load,
     save,
 )
@@ -21,7 +22,9 @@ from energysolve.composition import Operator
 from energysolve.tasks import Addition, Completion
 from energysolve.training import SupervisedTrainer
 
-ALL = [Feedforward, Recurrent, PonderNet, IterativeFeedforward]
+ALL = [Feedforward, Recurrent, PonderNet, IterativeFeedforward, UnrolledFeedforward]
+RANDOM = (IterativeFeedforward, UnrolledFeedforward)
+"""Those that draw numbers for the loss."""
 every = pytest.mark.parametrize("cls", ALL)
 
 
@@ -52,6 +55,7 @@ def test_the_sizes_are_those_of_the_tables(x, y_shape):
         Recurrent: linear(x, 196) + lstm(196) + linear(196, y),
         PonderNet: linear(x + y, 512) + hidden + linear(512, y) + linear(512, 1),
         IterativeFeedforward: linear(x + y + 1, 512) + hidden + linear(512, y),
+        UnrolledFeedforward: linear(x + y, 512) + hidden + linear(512, y),
     }
     for cls, number in expected.items():
         assert sum(p.numel() for p in cls(x, y_shape).parameters()) == number
@@ -103,7 +107,7 @@ def test_every_step_counts(cls):
 
 def test_steps_and_status():
     x = torch.randn(4, 6)
-    for cls, taken in ((Feedforward, 1), (Recurrent, 7), (IterativeFeedforward, 7)):
+    for cls, taken in ((Feedforward, 1), (Recurrent, 7), (IterativeFeedforward, 7), (UnrolledFeedforward, 7)):
         solution = make(cls).solve(x, 7)
         assert solution.steps.tolist() == [taken] * 4
         assert solution.status.tolist() == [Status.MAX_STEPS] * 4
@@ -149,18 +153,17 @@ def test_the_loss_is_a_mean_over_samples_and_elements(cls):
     assert loss.shape == ()
     assert loss.requires_grad
     torch.testing.assert_close(loss, twin.loss(x, target.flatten(1), seeded()))
-    if cls is not IterativeFeedforward:  # which draws other noise for the copies
+    if cls not in RANDOM:  # which draw other numbers for the copies
         torch.testing.assert_close(loss, model.loss(x.repeat(3, 1), target.repeat(3, 1, 1)))
 
 
 def test_what_is_trained():
     """The mean squared error of the answer that is given after the steps of training."""
     x, target = torch.randn(5, 6), torch.randn(5, 3)
-    for cls in (Feedforward, Recurrent):
+    for cls in (Feedforward, Recurrent, UnrolledFeedforward):
         model = make(cls)
-        torch.testing.assert_close(
-            model.loss(x, target).detach(), (model.solve(x).y - target).square().mean(), msg=cls.__name__
-        )
+        given = (model.solve(x, generator=seeded(3)).y - target).square().mean()
+        torch.testing.assert_close(model.loss(x, target, seeded(3)).detach(), given, msg=cls.__name__)
 
 
 def test_the_recurrent_network_by_hand():
@@ -171,6 +174,30 @@ def test_the_recurrent_network_by_hand():
     states, _ = sequence(model.encoder(x).relu().expand(9, 5, 16))
     for y, state in zip(model.iterates(x, 9), states, strict=True):
         torch.testing.assert_close(y, model.head(state).detach())
+
+
+def test_the_unrolled_network_by_hand():
+    """Against the definition, and its gradient, which passes through all the steps, against finite differences."""
+    model = make(UnrolledFeedforward, train_steps=3).double()
+    x, target = torch.randn(40, 6, dtype=torch.float64), torch.randn(40, 3, dtype=torch.float64)
+    y = torch.rand(40, 3, generator=seeded(2), dtype=torch.float64) * 2 - 1
+    assert -1 < y.min() < -0.9 < 0.9 < y.max() < 1
+    for answer in model.iterates(x, 4, generator=seeded(2)):
+        h = torch.cat([x, y], 1)
+        for layer in model.hidden:
+            h = layer(h) if isinstance(layer, torch.nn.Linear) else h * h.sigmoid()
+        y = (y + model.head(h)).detach()
+        torch.testing.assert_close(answer, y)
+    bias = model.head.bias
+    model.loss(x, target, seeded(2)).backward()
+    for k, slope in enumerate(bias.grad):
+        losses = []
+        for shift in (1e-5, -1e-5):
+            with torch.no_grad():
+                bias[k] += shift
+                losses.append(model.loss(x, target, seeded(2)))
+                bias[k] -= shift
+        torch.testing.assert_close((losses[0] - losses[1]) / 2e-5, slope, rtol=1e-6, atol=1e-8)
 
 
 def test_the_denoising_objective_by_hand():

@@ -216,3 +216,16 @@ def test_targets_are_judged_by_result_files(tmp_path: Path):
     order = targets.order(tmp_path)
     assert "- completion, same: IREM < Feedforward (as in the paper)" in order
     assert "- completion, harder: Feedforward < IREM (the paper: IREM < Feedforward)" in order
+
+
+def test_the_order_is_judged_with_either_iterative_network():
+    paper = {"irem": 1.0, "iterative": 2.0, "unrolled": 2.0, "recurrent": 3.0}
+    judged = targets._verdict
+    assert judged(["irem", "iterative", "unrolled", "recurrent"], paper) == "as in the paper"
+    assert judged(["irem", "unrolled", "iterative", "recurrent"], paper) == "as in the paper"
+    assert judged(["irem", "unrolled", "recurrent"], paper) == "as in the paper"
+    assert judged(["irem", "unrolled", "recurrent", "iterative"], paper) == (
+        "as in the paper with Iterative feedforward, unrolled for its iterative network"
+    )
+    missed = judged(["unrolled", "irem", "recurrent", "iterative"], paper)
+    assert missed == "the paper: IREM < Iterative feedforward < Recurrent"

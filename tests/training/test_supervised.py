@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from energysolve import SGD, EnergySolver, MLPEnergy, Truncated
-from energysolve.baselines import Feedforward, IterativeFeedforward, PonderNet, Recurrent
+from energysolve.baselines import Feedforward, IterativeFeedforward, PonderNet, Recurrent, UnrolledFeedforward
 from energysolve.tasks import Addition
 from energysolve.training import (
     Callback,
@@ -25,7 +25,7 @@ from energysolve.training import (
     TrainingConfig,
 )
 
-ALL = [Feedforward, Recurrent, PonderNet, IterativeFeedforward]
+ALL = [Feedforward, Recurrent, PonderNet, IterativeFeedforward, UnrolledFeedforward]
 
 
 class InterruptedRunError(Exception):
