@@ -30,7 +30,7 @@ class Baseline(nn.Module, ABC):
     Args:
         x_dim: entries of one problem; ``x`` is flattened.
         y_shape: the shape of one answer.
-        train_steps: steps in training, and the default at test time.
+        train_steps: steps in training.
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
@@ -50,6 +50,11 @@ class Baseline(nn.Module, ABC):
     def y_dim(self) -> int:
         """Entries of one answer."""
         return math.prod(self.y_shape)
+
+    @property
+    def default_steps(self) -> int:
+        """The steps of `solve` where no number is asked for: those of training."""
+        return self.train_steps
 
     @abstractmethod
     def loss(
@@ -103,7 +108,7 @@ class Baseline(nn.Module, ABC):
 
         Args:
             x: problems, ``x_dim`` entries each.
-            steps: 1 or more; by default those of training.
+            steps: 1 or more; by default `default_steps`.
             generator: source of the random numbers that some methods draw, on the device of ``x``.
 
         Returns:
@@ -113,7 +118,7 @@ class Baseline(nn.Module, ABC):
         Raises:
             ValueError: if ``x`` has the wrong shape or ``steps`` is not 1 or more.
         """
-        steps = self.train_steps if steps is None else steps
+        steps = self.default_steps if steps is None else steps
         check_whole("solve", least=1, steps=steps)
         flat = self._flat(x)
         y = next(islice(self.answers(flat, generator), steps - 1, None))

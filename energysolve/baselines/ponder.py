@@ -81,7 +81,7 @@ class PonderNet(Baseline):
 
     @torch.no_grad()
     def solve(self, x, steps=None, *, generator=None):
-        steps = self.train_steps if steps is None else steps
+        steps = self.default_steps if steps is None else steps
         check_whole("solve", least=1, steps=steps)
         flat = self._flat(x)
         halting = islice(self._halting(flat, generator), steps)

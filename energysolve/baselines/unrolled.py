@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ..checks import check_whole
 from .base import Baseline, hidden_layers, mean_squares
 
 
@@ -15,44 +16,81 @@ class UnrolledFeedforward(Baseline):
     """The iteration ``y <- y + f(x, y)`` of a network, trained on where it ends.
 
     Trained is the mean squared error of the answer after the last of ``train_steps`` steps, through all of them, from
-    initial answers uniform in (-1, 1), where the energy's begin too. The paper says that its iterative feedforward
-    network is trained to denoise, see `IterativeFeedforward`; the authors' release has no such objective, and trains
-    its network in this way, with swish activations as here. (It also goes on from answers of earlier batches.)
+    initial answers uniform in (-1, 1), where the energy's begin too; with a replay buffer (``replay`` of
+    `energysolve.training.SupervisedTrainer`) also from answers found earlier, so that further steps do no harm.
+
+    The paper says that its iterative feedforward network is trained to denoise, see `IterativeFeedforward`. The release
+    of its authors has no such objective: it trains the network as is done here, with swish activations and with replay,
+    and judges it after 10 steps or more.
 
     Args:
         x_dim: entries of one problem; ``x`` is flattened.
         y_shape: the shape of one answer.
         width: units of each hidden layer.
         depth: number of hidden layers.
-        train_steps: steps in training, and the default at test time.
+        train_steps: steps in training.
+        test_steps: steps at test time by default.
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
     """
 
     def __init__(
-        self, x_dim: int, y_shape: Sequence[int] | int, *, width: int = 512, depth: int = 3, train_steps: int = 5
+        self,
+        x_dim: int,
+        y_shape: Sequence[int] | int,
+        *,
+        width: int = 512,
+        depth: int = 3,
+        train_steps: int = 5,
+        test_steps: int = 10,
     ):
+        check_whole("UnrolledFeedforward", least=1, test_steps=test_steps)
         super().__init__(x_dim, y_shape, train_steps=train_steps)
-        self.width, self.depth = width, depth
+        self.width, self.depth, self.test_steps = width, depth, test_steps
         self.hidden = hidden_layers(x_dim + self.y_dim, width, depth, activation=nn.SiLU)
         self.head = nn.Linear(width, self.y_dim)
 
+    @property
+    def default_steps(self):
+        return self.test_steps
+
     def loss(self, x, target, generator=None):
+        return self.loss_from(x, target, self.initial(x, generator))[0]
+
+    def initial(
+        self, x: Float[Tensor, "batch *features"], generator: torch.Generator | None = None
+    ) -> Float[Tensor, "batch *answer"]:
+        """Answers to begin with, uniform in (-1, 1)."""
+        return torch.rand(len(x), *self.y_shape, generator=generator, device=x.device, dtype=x.dtype) * 2 - 1
+
+    def loss_from(
+        self,
+        x: Float[Tensor, "batch *features"],
+        target: Float[Tensor, "batch *answer"],
+        y: Float[Tensor, "batch *start"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch *start"]]:
+        """The training loss of a batch that goes on from the answers ``y``, and the answers that it arrives at.
+
+        Raises:
+            ValueError: if ``x`` or ``target`` has another shape.
+        """
         target = self._flat_target(x, target)
-        last = next(islice(self.answers(self._flat(x), generator), self.train_steps - 1, None))
-        return mean_squares(last, target).mean()
+        last = next(islice(self._steps(self._flat(x), y.reshape(target.shape)), self.train_steps - 1, None))
+        return mean_squares(last, target).mean(), self._shaped(last.detach())
 
     def answers(self, x: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
-        y = torch.rand(len(x), self.y_dim, generator=generator, device=x.device, dtype=x.dtype) * 2 - 1
-        while True:
-            y = y + self(x, y)
-            yield y
+        return self._steps(x, self.initial(x, generator).reshape(len(x), self.y_dim))
 
     def forward(self, x: Float[Tensor, "batch x_dim"], y: Float[Tensor, "batch y_dim"]) -> Float[Tensor, "batch y_dim"]:
         """What a step adds to the answer."""
         return self.head(self.hidden(torch.cat([x, y], 1)))
 
     def config(self) -> dict[str, Any]:
-        names = ("x_dim", "width", "depth", "train_steps")
+        names = ("x_dim", "width", "depth", "train_steps", "test_steps")
         return {"y_shape": list(self.y_shape)} | {name: getattr(self, name) for name in names}
+
+    def _steps(self, x: Tensor, y: Tensor) -> Iterator[Tensor]:
+        while True:
+            y = y + self(x, y)
+            yield y

@@ -13,7 +13,7 @@ from ..baselines import Baseline
 from ..pretrained.files import load as load_solver
 from ..pretrained.files import save as save_solver
 from ..solver import EnergySolver
-from ..training import Checkpoints, SupervisedTrainer, make_accelerator
+from ..training import Checkpoints, Replayable, SupervisedTrainer, make_accelerator
 from .best import best, train_best
 from .catalog import TASKS
 from .evaluation import stream
@@ -66,7 +66,7 @@ def _train_baseline(make: Callable[..., Baseline], task: str, preset: str, chang
     trainer = SupervisedTrainer(
         model,
         source,
-        recipe.training.changed({"replay": 0}),
+        recipe.training if isinstance(model, Replayable) else recipe.training.changed({"replay": 0}),
         generator=stream(f"train {task}", recipe.seed, accelerator.device),
         accelerator=accelerator,
     )

@@ -6,7 +6,7 @@ from .checkpoints import CheckpointError, Checkpoints
 from .config import TrainingConfig
 from .replay import ReplayBuffer
 from .schedules import Constant, Cosine, OneCycle, Schedule
-from .supervised import SupervisedTrainer
+from .supervised import Replayable, SupervisedTrainer
 from .trainer import Trainer
 from .update import NonfiniteLossError
 from .validation import Validation
@@ -21,6 +21,7 @@ __all__ = [
     "OneCycle",
     "Progress",
     "ReplayBuffer",
+    "Replayable",
     "Schedule",
     "SupervisedTrainer",
     "Trainer",

@@ -11,12 +11,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..ragged import rows_cat
 from ..tasks.base import Task
 from .accelerators import make_accelerator
 from .callbacks import Callback, Delayed, Progress
 from .checkpoints import Checkpoints
 from .config import TrainingConfig
 from .replay import ReplayBuffer
+from .sharing import gathered
 from .state import restore, snapshot
 from .update import NonfiniteLossError, Updater
 
@@ -128,8 +130,8 @@ class Run(ABC):
         return self.config.to_json()
 
     def example(self) -> Any:
-        """A batch as the replay buffer stores it, of one problem; None without a buffer."""
-        return None
+        """A batch as the replay buffer stores it, of one problem, drawn apart from the run's random numbers."""
+        return self._new(1, torch.Generator(self.device))
 
     @abstractmethod
     def _loss(self) -> nn.Module:
@@ -146,8 +148,22 @@ class Run(ABC):
             The detached loss, and what `_store` is given.
         """
 
+    @abstractmethod
+    def _new(self, batch: int, generator: torch.Generator) -> Any:
+        """The rows of new problems, with their targets and initial answers, as the replay buffer stores them."""
+
+    def _draw(self) -> Any:
+        """The rows of a batch, over all processes: new problems, and replayed ones once the buffer holds a batch."""
+        new = self._new(self.config.batch_size, self.generator)
+        if self.replay is None or len(self.replay) < self.config.batch_size:
+            return new
+        return rows_cat(new, self.replay.sample(self.config.batch_size, self.generator))
+
     def _store(self, parts: list[Any], good: Tensor) -> None:
         """Keep what the batches of an iteration have brought if the loss was ``good``, a boolean on the device."""
+        if self.replay is not None:
+            for rows in parts:
+                self.replay.insert(gathered(rows, self.accelerator), keep=good)
 
     def _validate(self) -> None:
         """Validate if it is time to."""

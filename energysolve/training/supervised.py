@@ -1,6 +1,6 @@
 """Training of models that state their own loss, the baselines among them."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -8,11 +8,25 @@ from torch import Tensor, nn
 
 from ..tasks.base import Task
 from .config import TrainingConfig
+from .replay import ReplayBuffer
 from .run import Run
 from .sharing import own_part
 
 _DEFAULTS = TrainingConfig()
-_UNUSED = ("train_steps", "differentiation", "replay", "compile")
+_UNUSED = ("train_steps", "differentiation", "compile")
+
+
+@runtime_checkable
+class Replayable(Protocol):
+    """A model that can go on from answers found earlier, and so be trained with a replay buffer."""
+
+    def initial(self, x: Any, generator: torch.Generator | None = None) -> Tensor:
+        """Answers to begin with."""
+        ...
+
+    def loss_from(self, x: Any, target: Any, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss of a batch that goes on from the answers ``y``, and the answers it arrives at, without gradients."""
+        ...
 
 
 class SupervisedTrainer(Run):
@@ -27,9 +41,10 @@ class SupervisedTrainer(Run):
         solution = trainer.trained_model.solve(x)
 
     `fit` means what it means for `Trainer`: the same optimizer, schedules, moving average, guard against losses that
-    are not finite, checkpoints and resuming. There is neither an inner loop nor a replay buffer, so the settings
-    ``train_steps``, ``differentiation``, ``replay`` and ``compile`` must be as they are by default; the steps of a
-    model are its own business.
+    are not finite, checkpoints and resuming. There is no inner loop, so the settings ``train_steps``,
+    ``differentiation`` and ``compile`` must be as they are by default; the steps of a model are its own business.
+    ``replay`` is for models that go on from earlier answers (see `Replayable`), such as `UnrolledFeedforward`: as in
+    `Trainer`, every batch is then joined by as many problems from the buffer, with the answers found for them.
 
     On several processes each works on its share of every batch. Problems are drawn from one stream; the random numbers
     that the loss draws are different in every process, so with those the number of processes changes the result.
@@ -60,7 +75,13 @@ class SupervisedTrainer(Run):
         config = config.changed(settings)
         _check_model(model)
         _check_unused(config)
+        if config.replay and not isinstance(model, Replayable):
+            raise ValueError(
+                f"replay={config.replay!r}: {type(model).__name__} does not go on from earlier answers, for which it "
+                "would need the methods initial and loss_from. Leave out replay."
+            )
         super().__init__(model, task, config, generator, accelerator)
+        self.replay = ReplayBuffer(config.replay) if config.replay else None
 
     def settings(self) -> dict[str, Any]:
         config = getattr(self.model, "config", None)
@@ -70,8 +91,16 @@ class SupervisedTrainer(Run):
     def _loss(self) -> nn.Module:
         return _Loss(self.model)
 
+    def _new(self, batch: int, generator: torch.Generator) -> Any:
+        x, target = self.task.sample(batch, generator=generator, device=self.device)
+        return self.task.split((x, target, self.model.initial(x, generator), None))
+
     def _batch(self, last: bool) -> tuple[Tensor, Any]:
         assert self._updater is not None
+        if self.replay is not None:
+            x, target, y, _ = self.task.merge(own_part(self._draw(), self.accelerator))
+            loss, y = self._updater.backward(x, target, y, last=last)
+            return loss, self.task.split((x, target, y, None))
         x, target = self.task.sample(self.config.batch_size, generator=self.generator, device=self.device)
         generator = self.generator
         if self.accelerator.num_processes > 1:
@@ -97,8 +126,11 @@ class _Loss(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Any, target: Any, generator: torch.Generator) -> tuple[Tensor]:
-        return (self.model.loss(x, target, generator=generator),)
+    def forward(self, x: Any, target: Any, source: torch.Generator | Tensor) -> tuple[Tensor, ...]:
+        """From a generator, or from answers to go on from: then along with those that it arrives at."""
+        if isinstance(source, torch.Generator):
+            return (self.model.loss(x, target, generator=source),)
+        return self.model.loss_from(x, target, source)
 
 
 def _check_model(model: Any) -> None:
@@ -116,6 +148,6 @@ def _check_unused(config: TrainingConfig) -> None:
     if altered:
         shown = ", ".join(f"{name}={getattr(config, name)!r}" for name in altered)
         raise ValueError(
-            f"{shown}: SupervisedTrainer has no inner loop, replay buffer or compiled loss. Leave out "
+            f"{shown}: SupervisedTrainer has no inner loop or compiled loss. Leave out "
             f"{', '.join(altered)}; the number of steps is an argument of the model."
         )

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from ..halting import Never
 from ..optimizers import SGD
-from ..ragged import rows_cat
 from ..recorders import Nothing
 from ..solver import EnergySolver
 from ..tasks.base import Task
@@ -16,7 +15,7 @@ from .config import TrainingConfig
 from .loss import Loss
 from .replay import ReplayBuffer
 from .run import Run
-from .sharing import gathered, own_part
+from .sharing import own_part
 from .validation import Validation, Validator
 
 _DEFAULTS = TrainingConfig()
@@ -87,10 +86,6 @@ class Trainer(Run):
         """The energy to use: the moving average if there is one, else the energy that is trained."""
         return self.trained_model
 
-    def example(self) -> Any:
-        """A batch as the replay buffer stores it, of one problem, drawn apart from the run's random numbers."""
-        return self._new(1, torch.Generator(self.device))
-
     def _loss(self) -> Loss:
         return Loss(self.solver, self.task)
 
@@ -99,18 +94,6 @@ class Trainer(Run):
         x, target, y, z = self.task.merge(own_part(self._draw(), self.accelerator))
         loss, y, z = self._updater.backward(x, target, y, z, last=last)
         return loss, self.task.split((x, target, y, z))
-
-    def _store(self, parts: list[Any], good: Tensor) -> None:
-        if self.replay is not None:
-            for rows in parts:
-                self.replay.insert(gathered(rows, self.accelerator), keep=good)
-
-    def _draw(self) -> Any:
-        """The rows of a batch, over all processes: new problems, and replayed ones once the buffer holds a batch."""
-        new = self._new(self.config.batch_size, self.generator)
-        if self.replay is None or len(self.replay) < self.config.batch_size:
-            return new
-        return rows_cat(new, self.replay.sample(self.config.batch_size, self.generator))
 
     def _new(self, batch: int, generator: torch.Generator) -> Any:
         x, target = self.task.sample(batch, generator=generator, device=self.device)

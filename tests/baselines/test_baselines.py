@@ -91,7 +91,7 @@ def test_the_answer_is_the_last_iterate_and_more_steps_extend_the_iterates(cls):
         # Each sample's answer is the iterate at the number of steps that it took.
         rows = torch.stack(longest)[solution.steps - 1, torch.arange(40)]
         assert torch.equal(solution.y, rows)
-    assert torch.equal(model.solve(x, generator=seeded(3)).y, longest[model.train_steps - 1])
+    assert torch.equal(model.solve(x, generator=seeded(3)).y, longest[model.default_steps - 1])
 
 
 @every
@@ -162,7 +162,7 @@ def test_what_is_trained():
     x, target = torch.randn(5, 6), torch.randn(5, 3)
     for cls in (Feedforward, Recurrent, UnrolledFeedforward):
         model = make(cls)
-        given = (model.solve(x, generator=seeded(3)).y - target).square().mean()
+        given = (model.solve(x, model.train_steps, generator=seeded(3)).y - target).square().mean()
         torch.testing.assert_close(model.loss(x, target, seeded(3)).detach(), given, msg=cls.__name__)
 
 
@@ -188,6 +188,11 @@ def test_the_unrolled_network_by_hand():
             h = layer(h) if isinstance(layer, torch.nn.Linear) else h * h.sigmoid()
         y = (y + model.head(h)).detach()
         torch.testing.assert_close(answer, y)
+    assert model.solve(x).steps.tolist() == [10] * 40
+    loss, arrived = model.loss_from(x, target, model.initial(x, seeded(2)))
+    assert loss == model.loss(x, target, seeded(2))
+    assert not arrived.requires_grad
+    assert torch.equal(arrived, model.iterates(x, 3, generator=seeded(2))[-1])
     bias = model.head.bias
     model.loss(x, target, seeded(2)).backward()
     for k, slope in enumerate(bias.grad):
@@ -244,7 +249,7 @@ def test_bad_sizes(cls):
     for options in ({"x_dim": 0}, {"y_shape": (2, 0)}, {"y_shape": -1}, {"width": 0}):
         with pytest.raises(ValueError, match=next(iter(options))):
             make(cls, **options)
-    for name in {"depth", "train_steps", "levels"} & set(inspect.signature(cls).parameters):
+    for name in {"depth", "train_steps", "test_steps", "levels"} & set(inspect.signature(cls).parameters):
         with pytest.raises(ValueError, match=name):
             make(cls, **{name: 0})
     model = make(cls)

@@ -99,6 +99,11 @@ def test_tables_show_the_result_files(small):
         assert str(paper["harder"]) in row
         assert f"{runs[name]['parameters']:,}" in row
     assert "| predict zero |" in text
+    assert "Other methods with other settings" not in text
+    changed = small.result(Run("addition", "feedforward", "paper", 0, (("batch_size", 3), ("iterations", 2))))
+    row = next(line for line in table1.table(small.results).splitlines() if "batch size 3, iterations 2 |" in line)
+    assert row.startswith("| Addition | Feedforward |")
+    assert row.endswith(f"| 0.7029 | {changed['difficulties']['harder']['error']:.3g} |")
     text = table4.table(small.results)
     row = next(line for line in text.splitlines() if line.startswith("| Feedforward"))
     assert f"{TABLE4['feedforward'][5]} | {runs['feedforward']['composition'][4]:.3g}" in row

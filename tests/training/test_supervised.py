@@ -20,6 +20,8 @@ from energysolve.training import (
     Cosine,
     NonfiniteLossError,
     OneCycle,
+    Replayable,
+    ReplayBuffer,
     SupervisedTrainer,
     Trainer,
     TrainingConfig,
@@ -205,6 +207,49 @@ def test_settings_that_play_no_part_are_errors(setting):
         trainer(config=TrainingConfig(**setting))
 
 
+def test_replayed_answers_are_gone_on_from():
+    """Against the same by hand: a batch alone first, from then on along with one from the buffer."""
+    run = trainer(UnrolledFeedforward, batch_size=8, replay=20, lr=1e-2, schedule=Constant())
+    torch.manual_seed(0)
+    model = UnrolledFeedforward(6, (3,), width=12)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-2)
+    generator, buffer = torch.Generator().manual_seed(1), ReplayBuffer(20)
+    for _ in range(5):
+        x, target = Addition(3).sample(8, generator=generator)
+        batch = x, target, torch.rand(8, 3, generator=generator) * 2 - 1
+        if len(buffer):
+            batch = [torch.cat(pair) for pair in zip(batch, buffer.sample(8, generator), strict=True)]
+        loss, answers = model.loss_from(*batch)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        buffer.insert((*batch[:2], answers))
+        torch.testing.assert_close(run.step(), loss.detach())
+    for parameter, expected in zip(run.model.parameters(), model.parameters(), strict=True):
+        torch.testing.assert_close(parameter, expected)
+    assert len(run.replay) == 20
+
+
+def test_a_run_with_replay_is_resumed_as_if_it_never_stopped(tmp_path):
+    options = {"replay": 20, "lr": 1e-2}
+    whole = trainer(UnrolledFeedforward, **options)
+    whole.fit(12)
+    with contextlib.suppress(InterruptedRunError):
+        trainer(UnrolledFeedforward, **options).fit(12, interrupt(7), checkpoints=Checkpoints(tmp_path, every=3))
+    resumed = trainer(UnrolledFeedforward, **options)
+    resumed.fit(12, checkpoints=Checkpoints(tmp_path), resume=True)
+    assert torch.equal(weights(whole), weights(resumed))
+    without = trainer(UnrolledFeedforward, lr=1e-2)
+    without.fit(12)
+    assert not torch.equal(weights(whole), weights(without))
+
+
+def test_replay_is_for_models_that_go_on():
+    with pytest.raises(ValueError, match=r"replay=10: Recurrent does not go on.*initial and loss_from"):
+        trainer(Recurrent, replay=10)
+    assert isinstance(UnrolledFeedforward(6, (3,), width=12), Replayable)
+
+
 def test_bad_models_and_settings():
     task = Addition(3)
     with pytest.raises(TypeError, match=r"loss.*got MLPEnergy.*Trainer"):
@@ -227,7 +272,7 @@ def test_two_processes_train_as_one_and_draw_noise_of_their_own(tmp_path, monkey
     one, two = (test_processes.launch(count, tmp_path / f"{count}.safetensors") for count in (1, 2))
     assert (one.pop("processes"), two.pop("processes")) == (1, 2)
     for name in one:
-        if name.startswith("Feedforward"):
+        if name.startswith(("Feedforward", "Unrolled")):
             torch.testing.assert_close(one[name], two[name], rtol=1e-8, atol=1e-8)
     assert [one["levels"].shape, two["levels"].shape] == [(1, 320), (2, 160)]
     assert not torch.equal(*two["levels"])
