@@ -71,7 +71,7 @@ def _train_baseline(make: Callable[..., Baseline], task: str, preset: str, chang
         accelerator=accelerator,
     )
     told = _fit(trainer, recipe.iterations, folder)
-    baselines.save(model.to("cpu").eval(), folder)
+    baselines.save(trainer.trained_model.to("cpu").eval(), folder)
     return {"settings": recipe.to_json(), **told}
 
 

@@ -47,12 +47,18 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
 
 
 def recorded_runs(results: Path, preset: str, *, scaled: bool) -> dict[float, list[dict[str, Any]]]:
-    """The results of the runs that are recorded, by the step size of training."""
+    """The results of the runs that are recorded, by the step size of training, with the seeds that all of these have.
+
+    Other tables may have more seeds of some of them; a spread over step sizes must not be one over seeds.
+    """
     found = {
         step_size: recorded(results, "addition", dict(run.variant)).get(("irem", preset), [])
         for step_size, run in runs_of(preset, 0, scaled=scaled).items()
     }
-    return {step_size: runs for step_size, runs in found.items() if runs}
+    seeds = [{run["seed"] for run in runs} for runs in found.values() if runs]
+    shared = set.intersection(*seeds) if seeds else set()
+    kept = {step_size: [run for run in runs if run["seed"] in shared] for step_size, runs in found.items()}
+    return {step_size: runs for step_size, runs in kept.items() if runs}
 
 
 def table(results: Path, preset: str) -> str:

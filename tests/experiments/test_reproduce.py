@@ -11,7 +11,7 @@ import torch
 
 from energysolve import EnergySolver
 from energysolve.cli import main
-from energysolve.experiments import methods, tables, targets
+from energysolve.experiments import methods, table3, tables, targets
 from energysolve.experiments.measurement import answers_by_step, composition
 from energysolve.experiments.paper import TABLE1, TABLE4
 from energysolve.experiments.runs import Laboratory, Run
@@ -234,3 +234,20 @@ def test_the_order_is_judged_with_either_iterative_network():
     )
     missed = judged(["unrolled", "irem", "recurrent", "iterative"], paper)
     assert missed == "the paper: IREM < Iterative feedforward < Recurrent"
+
+
+def test_table3_compares_step_sizes_by_the_seeds_that_all_of_them_have(tmp_path):
+    (tmp_path / "runs").mkdir()
+    for seed, sizes in ((0, (10.0, 100.0)), (1, (100.0,)), (2, (10.0, 100.0))):
+        for size in sizes:
+            run = table3.runs_of("tuned", seed, scaled=False)[size]
+            content = {
+                "task": "addition",
+                "method": "irem",
+                "preset": "tuned",
+                "seed": seed,
+                "variant": dict(run.variant),
+            }
+            (tmp_path / "runs" / f"{run.name}.json").write_text(json.dumps(content))
+    found = table3.recorded_runs(tmp_path, "tuned", scaled=False)
+    assert {size: [run["seed"] for run in runs] for size, runs in found.items()} == {10.0: [0, 2], 100.0: [0, 2]}
