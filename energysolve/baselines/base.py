@@ -113,7 +113,8 @@ class Baseline(nn.Module, ABC):
 
         Returns:
             The answers ``(batch, *y_shape)``, and the steps that each took. The energy is NaN: there is none. The
-            status is `Status.MAX_STEPS` except where the method itself ended a sample earlier.
+            status is `Status.MAX_STEPS` except where the method itself ended a sample earlier (``CONVERGED``), or the
+            answer is not finite (``NONFINITE``).
 
         Raises:
             ValueError: if ``x`` has the wrong shape or ``steps`` is not 1 or more.
@@ -130,6 +131,7 @@ class Baseline(nn.Module, ABC):
     def _solution(self, y: Tensor, taken: Tensor, steps: int) -> Solution:
         """Samples that took less than ``steps`` steps have ended by themselves."""
         status = torch.where(taken < steps, int(Status.CONVERGED), int(Status.MAX_STEPS))
+        status = torch.where(y.isfinite().all(1), status, int(Status.NONFINITE))
         return Solution(self._shaped(y), None, y.new_full((len(y),), torch.nan), taken, status)
 
     def _flat(self, x: Tensor) -> Tensor:

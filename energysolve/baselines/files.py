@@ -20,7 +20,7 @@ _KINDS: dict[str, type[Baseline]] = {
 }
 
 
-def save(model: Baseline, folder: Path) -> None:
+def save(model: Baseline, folder: str | Path) -> None:
     """Write the weights of a baseline and the arguments that it was made with.
 
     Args:
@@ -30,6 +30,7 @@ def save(model: Baseline, folder: Path) -> None:
     Raises:
         TypeError: if the model is none of the library's.
     """
+    folder = Path(folder)
     name = type(model).__name__
     if _KINDS.get(name) is not type(model):
         raise TypeError(f"{name} is none of the baselines that can be saved: {', '.join(_KINDS)}.")
@@ -43,13 +44,14 @@ def save(model: Baseline, folder: Path) -> None:
     write_whole(folder / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
 
 
-def load(folder: Path) -> Baseline:
+def load(folder: str | Path) -> Baseline:
     """The baseline that `save` wrote, in evaluation mode, on the CPU.
 
     Raises:
         FileNotFoundError: if there is none.
         ValueError: if the files do not belong together or describe no baseline.
     """
+    folder = Path(folder)
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))

@@ -16,6 +16,9 @@ from .common import CommandError, command_line
 
 TARGETS = ("table1", "table3", "table4", "figure1", "figure3", "figure4", "figure5", "figure6", "figure7", "scratchpad")
 
+_TRAINED = ("table3", "scratchpad")
+"""Those that compare settings of training."""
+
 
 def reproduce(
     what: Annotated[str, typer.Argument(help=f"One of: {', '.join(TARGETS)}.", metavar="WHAT")],
@@ -30,6 +33,13 @@ def reproduce(
         raise CommandError(f"Unknown table or figure {what!r}; there are: {', '.join(TARGETS)}.")
     if preset not in PRESETS:
         raise CommandError(f"Unknown preset {preset!r}; the presets are: {', '.join(PRESETS)}.")
+    if preset == "best" and what in _TRAINED:
+        raise CommandError(f"{what} changes the training, and preset 'best' has none to change; take paper or tuned.")
+    for folder in (output / "runs", models):
+        try:  # before hours of training
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"{folder} cannot be made: {error.strerror}. Choose another folder.") from error
     console = Console()
 
     def told(line: str) -> None:

@@ -26,7 +26,7 @@ def fitted(name: str, solver: EnergySolver, row_shape: tuple[int, ...]) -> Energ
     made = best(name, task)
     larger = made.make_energy()
     larger.load_state_dict(energy.state_dict())
-    return solver.replace(energy=larger.eval(), init=made.init, scratchpad=made.scratchpad)
+    return solver.replace(energy=larger.eval(), optimizer=made.optimizer, init=made.init, scratchpad=made.scratchpad)
 
 
 def _task(name: str, energy: object, row_shape: tuple[int, ...]) -> Task:

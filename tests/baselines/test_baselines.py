@@ -286,8 +286,8 @@ def test_a_baseline_is_built_again_from_its_configuration_and_files(cls, tmp_pat
     assert set(model.config()) == arguments
     plain = json.loads(json.dumps(model.config()))
     assert cls(**plain).config() == model.config()
-    save(model, tmp_path / "new")
-    loaded = load(tmp_path / "new")
+    save(model, str(tmp_path / "new"))
+    loaded = load(str(tmp_path / "new"))
     assert type(loaded) is cls
     assert not loaded.training
     assert loaded.config() == model.config()
@@ -319,3 +319,10 @@ def test_damaged_files_are_recognized(tmp_path):
 
     with pytest.raises(TypeError, match="Own is none of"):
         save(make(Own), tmp_path)
+
+
+@every
+def test_an_answer_that_is_not_finite_is_reported(cls):
+    model, x = make(cls), torch.randn(4, 6)
+    x[1, 0] = math.nan
+    assert (model.solve(x, 30, generator=seeded()).status == Status.NONFINITE).tolist() == [False, True, False, False]

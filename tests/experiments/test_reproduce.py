@@ -236,6 +236,23 @@ def test_the_order_is_judged_with_either_iterative_network():
     assert missed == "the paper: IREM < Iterative feedforward < Recurrent"
 
 
+@pytest.mark.parametrize("what", ["table3", "scratchpad"])
+def test_the_best_preset_has_no_training_to_change(what, tmp_path, capsys):
+    command = ["reproduce", what, "--preset", "best", "--output", str(tmp_path / "o"), "--models", str(tmp_path / "m")]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "take paper or tuned" in " ".join(capsys.readouterr().err.split())
+
+
+def test_folders_are_made_before_anything_is_trained(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(methods, "METHODS", {})  # nothing can be trained
+    (tmp_path / "file").touch()
+    command = ["reproduce", "table1", "--output", str(tmp_path / "file"), "--models", str(tmp_path / "m")]
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "cannot be made" in " ".join(capsys.readouterr().err.split())
+
+
 def test_table3_compares_step_sizes_by_the_seeds_that_all_of_them_have(tmp_path):
     (tmp_path / "runs").mkdir()
     for seed, sizes in ((0, (10.0, 100.0)), (1, (100.0,)), (2, (10.0, 100.0))):
