@@ -9,11 +9,13 @@ from .best import best
 
 
 def fitted(name: str, solver: EnergySolver, row_shape: tuple[int, ...]) -> EnergySolver:
-    """The solver for problems of a shape; itself if its energy is none of the structured ones.
+    """The solver for problems of a shape; itself if it takes them already or its energy is not a structured one.
+
+    For another size it gets the best settings of the task at that size; its halting criterion stays.
 
     Args:
         name: of the task.
-        solver: with the best settings of the task, at any size.
+        solver: with a trained energy, for problems of any size.
         row_shape: of one problem: two summands in a row, a matrix, or a square matrix flattened.
 
     Raises:
@@ -25,6 +27,8 @@ def fitted(name: str, solver: EnergySolver, row_shape: tuple[int, ...]) -> Energ
     task = _task(name, energy, row_shape)
     made = best(name, task)
     larger = made.make_energy()
+    if larger.config() == energy.config():
+        return solver
     larger.load_state_dict(energy.state_dict())
     return solver.replace(energy=larger.eval(), optimizer=made.optimizer, init=made.init, scratchpad=made.scratchpad)
 
