@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from energysolve.experiments import targets
+import targets
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -144,11 +144,12 @@ def cell(value: Any) -> str:
 
 
 def origin(result: dict[str, Any]) -> str:
-    """How to repeat a result."""
+    """How to repeat a result, with today's path of a module that has moved since."""
+    command = re.sub(r"(?<=experiments\.)(blocks|cubes|polynomials)\b", r"limits.\1", result["command"])
     versions, hardware = result["versions"], result["hardware"]
     seed = f" with seed {result['seed']}" if "seed" in result else ""
     return (
-        f"`{result['command']}`{seed}, {result['date'][:10]}, energysolve {versions['energysolve']}, "
+        f"`{command}`{seed}, {result['date'][:10]}, energysolve {versions['energysolve']}, "
         f"torch {versions['torch']}, Python {versions['python']}, {hardware['cores']} cores of {hardware['cpu']}."
     )
 

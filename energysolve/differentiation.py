@@ -8,24 +8,23 @@ own clock, and attaches the gradient of the replay to the values already found.
 import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .checks import check_whole
+from .engine.linear import CG, LinearSolver
+from .engine.loop import Outcome, run
+from .engine.observers import StepStart
+from .engine.problem import Problem
+from .engine.tracking import attach_replay, replay, stand_in, with_answer, without_gradient
 from .halting import Halting
 from .layout import Layout
-from .linear import CG, LinearSolver
-from .loop import Descent, Outcome, run
-from .objective import Evaluation
-from .observers import TailState, where_state
-from .optimizers.base import InnerOptimizer
-from .problem import Problem, detach, stand_in, without_gradient
+from .optimizers.base import Evaluation, InnerOptimizer
 from .recorders import Nothing
 from .solution import Status
-from .trees import tree_leaves, tree_map, tree_unflatten
+from .trees import detach, tree_leaves, tree_map, tree_unflatten
 
 
 class DifferentiationWarning(RuntimeWarning):
@@ -69,11 +68,11 @@ class Unroll(Differentiation):
     def solve(self, problem, free):
         context = problem.encode(problem.x)
         found, _ = problem.solve(context, free)
-        start = TailState(free, problem.optimizer.init(detach(free)))
-        return _attach_replay(problem, context, found, start, limit=problem.max_steps)
+        start = StepStart(free, problem.optimizer.init(detach(free)))
+        return attach_replay(problem, context, found, start, limit=problem.max_steps)
 
     def descend(self, problem, free):
-        begin = TailState(free, problem.optimizer.init(detach(free)))
+        begin = StepStart(free, problem.optimizer.init(detach(free)))
         return replay(problem.descent(problem.encode(problem.x)), begin, problem.max_steps)[0]
 
 
@@ -101,18 +100,18 @@ class Truncated(Differentiation):
             if found is not None:
                 return found
         k = max(1, min(self.k, problem.max_steps))
-        found, tail = problem.solve(context, free, tail=k)
-        assert tail is not None
-        return _attach_replay(problem, context, found, tail.beginning(found.steps), limit=k)
+        found, last = problem.solve(context, free, last_steps=k)
+        assert last is not None
+        return attach_replay(problem, context, found, last.beginning(found.steps), limit=k)
 
     def descend(self, problem, free):
         context = problem.encode(problem.x)
         k = min(self.k, problem.max_steps)
         with torch.no_grad():
             descent = problem.descent(detach(context))
-            begin = TailState(detach(free), problem.optimizer.init(detach(free)))
+            begin = StepStart(detach(free), problem.optimizer.init(detach(free)))
             for _ in range(problem.max_steps - k):
-                begin = TailState(
+                begin = StepStart(
                     *descent.optimizer.step(descent.objective(begin.free), begin.optimizer_state, descent.objective)
                 )
         return replay(problem.descent(context), begin, k)[0]
@@ -121,7 +120,7 @@ class Truncated(Differentiation):
         """Take ``max_steps`` steps and track the last ``k`` of them; None if a sample turns out not to be finite."""
         k = min(self.k, problem.max_steps)
         untracked = problem.max_steps - k
-        begin = TailState(detach(free), problem.optimizer.init(detach(free)))
+        begin = StepStart(detach(free), problem.optimizer.init(detach(free)))
         moving = None
         if untracked:
             with torch.no_grad():
@@ -129,7 +128,7 @@ class Truncated(Differentiation):
                 carry = descent.start(begin.free)
                 steps = range(untracked - 1)
                 carry = run(descent, carry, steps, sync_every=problem.sync_every, advance=problem.advance)
-                begin, moving = TailState(*descent.propose(carry)), carry.active
+                begin, moving = StepStart(*descent.propose(carry)), carry.active
         descent = problem.descent(context)
         ended, finite = replay(descent, begin, k)
         with torch.no_grad():
@@ -172,7 +171,7 @@ class Implicit(Differentiation):
         _warn((found.status == Status.CONVERGED) & held, "ended on a constraint")
         valid = (found.status == Status.CONVERGED) & ~held & (found.steps > 0)
         if not bool(valid.any()):
-            return _with_answer(found, without_gradient(problem, found.at.free))
+            return with_answer(found, without_gradient(problem, found.at.free))
         context, (point,) = stand_in(problem, context, valid, found.at.free, (found.at.free,))
         point = tree_map(lambda leaf: leaf.detach().requires_grad_(), point)
         gradient = problem.descent(context).objective(point, track=True).gradient
@@ -184,53 +183,7 @@ class Implicit(Differentiation):
             *tree_leaves(found.at.free),
             *tree_leaves(gradient),
         )
-        return _with_answer(found, tree_unflatten(found.at.free, attached))
-
-
-def replay(descent: Descent, begin: TailState, length: int, counts: Tensor | None = None) -> tuple[Any, Tensor]:
-    """Take the last steps of a solve again, tracked.
-
-    Args:
-        descent: the solve, with a tracked context.
-        begin: where the steps of each sample begin.
-        length: the most steps that a sample takes.
-        counts: ``(batch,)``, the steps that each sample takes; by default all take ``length``. A sample with fewer
-            waits at its beginning, a point that it is evaluated at anyway, rather than at its end.
-
-    Returns:
-        The free variables at the end, and where every evaluation on the way was finite.
-    """
-    free, state = begin
-    layout = descent.layout
-    finite = torch.ones(layout.batch, dtype=torch.bool, device=tree_leaves(free)[0].device)
-    evaluate = partial(descent.objective, track=True)
-    for step in range(length):
-        at = evaluate(free)
-        finite = finite & descent.objective.finite(detach(at))
-        moved, next_state = descent.optimizer.step(at, state, evaluate)
-        if counts is None:
-            free, state = moved, next_state
-        else:
-            moves = counts >= length - step
-            free, state = layout.where(moves, moved, free), where_state(layout, moves, next_state, state)
-    return free, finite
-
-
-def _attach_replay(problem: Problem, context: Any, found: Outcome, begin: TailState, limit: int) -> Outcome:
-    counts = torch.where(found.status == Status.NONFINITE, 0, found.steps.clamp(max=limit))
-    valid = counts > 0
-    if not bool(valid.any()):
-        return _with_answer(found, without_gradient(problem, found.at.free))
-    if not bool(valid.all()):  # the initial point of a sample without gradient gets none, whatever comes back to it
-        begin = begin._replace(free=problem.layout.where(valid, begin.free, detach(begin.free)))
-    context, begin = stand_in(problem, context, valid, found.at.free, begin)
-    ended, _ = replay(problem.descent(context), TailState(*begin), int(counts.max()), counts)
-    ended = problem.layout.where(valid, ended, found.at.free)
-    return _with_answer(found, tree_map(_Attach.apply, found.at.free, ended))
-
-
-def _with_answer(found: Outcome, free: Any) -> Outcome:
-    return found._replace(at=found.at._replace(free=free))
+        return with_answer(found, tree_unflatten(found.at.free, attached))
 
 
 def _held(optimizer: InnerOptimizer, at: Evaluation, layout: Layout) -> Tensor:
@@ -252,18 +205,6 @@ def _warn(samples: Tensor, what: str) -> None:
             DifferentiationWarning,
             stacklevel=2,
         )
-
-
-class _Attach(torch.autograd.Function):
-    """The first argument's value with the second argument's gradient."""
-
-    @staticmethod
-    def forward(ctx, value, tracked):
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, *grads):
-        return None, grads[0]
 
 
 class _ImplicitFunction(torch.autograd.Function):

@@ -7,18 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from .checks import check_whole
-from .compiled import advance_compiled
 from .differentiation import Detached, Differentiation
-from .energy import Energy
+from .energy import Energy, check_takes_scratchpad
+from .engine.compiled import COMPILE_OPTIONS as COMPILE_OPTIONS
+from .engine.compiled import advance_compiled
+from .engine.loop import Descent
+from .engine.problem import Problem
 from .halting import EnergyChange, Halting
 from .initializers import Initializer
 from .layout import Layout, LayoutFunction, check_free, layout_of
-from .loop import Descent
-from .objective import check_takes_scratchpad
 from .optimizers.base import InnerOptimizer
-from .problem import Problem
+from .pretrained.saving import Pretrained
 from .recorders import Nothing, Recorder
-from .saving import Pretrained
 from .solution import Solution
 from .trees import tree_leaves, tree_map
 
@@ -55,8 +55,8 @@ class EnergySolver(Pretrained, nn.Module):
         scratchpad: initial scratchpads, like ``init`` (Appendix B of the paper).
         compile: compile the step with `torch.compile`.
         compact: let samples that have halted leave the computation, so that a few slow ones do not keep the whole batch
-            busy; `energysolve.compaction` says what that asks of ``x`` and the energy. Results are the same, except
-            for the rounding of matrix products, which depends on the size of a batch. Not together with ``compile``.
+            busy; `energysolve.engine.compaction` says what that asks of ``x`` and the energy. Results are the same,
+            except for the rounding of matrix products, which depends on the batch size. Not together with ``compile``.
         sync_every: how many steps may pass before the host asks whether all the samples have halted; by default 1 on
             the CPU and 10 elsewhere. It changes no result.
 

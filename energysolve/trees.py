@@ -26,3 +26,8 @@ def tree_unflatten(like: Any, leaves: Sequence[Any]) -> Any:
 
 def _single(tree: Any) -> bool:
     return type(tree) is tuple and len(tree) == 1 and isinstance(tree[0], Tensor)
+
+
+def detach(tree: Any) -> Any:
+    """The tree with every tensor in it detached."""
+    return tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)

@@ -1,7 +1,8 @@
 """Presets of a few iterations on small problems, in place of those of the command line."""
 
-from energysolve.experiments import methods, recipes, scratchpad, table3
-from energysolve.experiments.best import best
+from energysolve.experiments import methods, scratchpad, table3
+from energysolve.presets import recipes
+from energysolve.presets.structured import best
 from energysolve.training import TrainingConfig
 
 

@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 from energysolve import SGD, Dense, EnergyChange, EnergySolver
-from energysolve.experiments.environment import environment
-from energysolve.experiments.evaluation import stream
+from energysolve.provenance import environment
+from energysolve.seeding import stream
 from energysolve.tasks import Addition
 
 RESULT = Path(__file__).parents[1] / "results" / "addition-settings.json"

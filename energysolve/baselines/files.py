@@ -7,7 +7,8 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from ..pretrained.files import CONFIG, WEIGHTS, write_whole
+from ..files import write_atomic
+from ..pretrained.files import CONFIG, WEIGHTS
 from .base import Baseline
 from .feedforward import Feedforward
 from .iterative import IterativeFeedforward
@@ -40,8 +41,8 @@ def save(model: Baseline, folder: str | Path) -> None:
     config = {"class": name, "config": model.config(), "sha256": hashlib.sha256(weights).hexdigest()}
     folder.mkdir(parents=True, exist_ok=True)
     # The weights first: a folder is recognized by its configuration.
-    write_whole(folder / WEIGHTS, weights)
-    write_whole(folder / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+    write_atomic(folder / WEIGHTS, weights)
+    write_atomic(folder / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
 
 
 def load(folder: str | Path) -> Baseline:

@@ -9,8 +9,8 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from ..experiments.evaluation import stream
-from ..pretrained.files import write_whole
+from ..files import write_atomic
+from ..seeding import stream
 from .reference import PlainTraining, plain_descent
 from .setting import Setting
 from .timing import clock
@@ -79,11 +79,11 @@ class PlainRun:
         if self.path is None or not self.path.exists():
             return
         with safetensors.safe_open(self.path, framework="pt") as file:
-            told = json.loads((file.metadata() or {})["run"])
-        if told["setting"] != self.setting.to_json():
-            raise ValueError(f"{self.path} holds a run of another setting: {told['setting']}. Begin anew.")
+            content = json.loads((file.metadata() or {})["run"])
+        if content["setting"] != self.setting.to_json():
+            raise ValueError(f"{self.path} holds a run of another setting: {content['setting']}. Begin anew.")
         self.training.load(safetensors.torch.load_file(self.path))
-        self.seconds, self.history = told["seconds"], told["history"]
+        self.seconds, self.history = content["seconds"], content["history"]
 
     def _errors(self, problems: Problems, steps: int, step_size: float) -> dict[str, float]:
         return {
@@ -92,7 +92,7 @@ class PlainRun:
         }
 
     def _save(self, path: Path) -> None:
-        told = {"setting": self.setting.to_json(), "seconds": self.seconds, "history": self.history}
+        content = {"setting": self.setting.to_json(), "seconds": self.seconds, "history": self.history}
         tensors = {name: value.detach().cpu().contiguous() for name, value in self.training.state().items()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, safetensors.torch.save(tensors, metadata={"run": json.dumps(told)}))
+        write_atomic(path, safetensors.torch.save(tensors, metadata={"run": json.dumps(content)}))

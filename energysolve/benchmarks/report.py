@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from ..experiments.environment import environment
-from ..pretrained.files import write_whole
+from ..files import write_atomic
+from ..provenance import environment
 from .setting import Setting
 
 
@@ -77,14 +77,14 @@ class Report:
             complete: whether nothing is missing.
         """
         self.bounds = list(bounds)
-        told = [bound.to_json() for bound in bounds]
-        found = {"title": title, "complete": complete, "rows": list(rows), "figures": dict(figures), "bounds": told}
+        content = [bound.to_json() for bound in bounds]
+        found = {"title": title, "complete": complete, "rows": list(rows), "figures": dict(figures), "bounds": content}
         about = environment()
         if self.setting.device != "cpu":
             about["hardware"]["device"] = torch.cuda.get_device_name(self.setting.device)
         self.content = {"kind": kind} | self.content | found | about
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, (json.dumps(_plain(self.content), indent=1, allow_nan=False) + "\n").encode())
+        write_atomic(self.path, (json.dumps(_plain(self.content), indent=1, allow_nan=False) + "\n").encode())
 
 
 def _plain(value: Any) -> Any:

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from ..energies.mlp import MLPEnergy
-from ..experiments.evaluation import stream
 from ..optimizers import SGD
+from ..seeding import stream
 from ..solver import EnergySolver
 from ..tasks import Addition
 from ..training import ReplayBuffer, Trainer, TrainingConfig, make_accelerator

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from ..energies.mlp import MLPEnergy
-from ..experiments.evaluation import stream
 from ..halting import EnergyChange
 from ..layout import Dense
 from ..optimizers import SGD
+from ..seeding import stream
 from ..solver import EnergySolver
 from ..tasks import Addition
 from .reference import PlainEnergy, plain_descent

@@ -6,10 +6,10 @@ from typing import Any
 
 import torch
 
-from ..experiments.evaluation import stream
 from ..halting import EnergyChange
 from ..layout import Dense
 from ..optimizers import SGD
+from ..seeding import stream
 from ..training import Trainer
 from .plain_run import PlainRun, Problems
 from .report import Bound, Report
@@ -36,7 +36,7 @@ def measure_target(
     iterations: int = ITERATIONS,
     reference_iterations: int = 12_000,
     problems: int = 1_000,
-    told: Callable[[str], None] = lambda line: None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Ours before and after the reference, each with a seed of its own; the slower of the two counts.
 
@@ -51,14 +51,14 @@ def measure_target(
         iterations: of ours.
         reference_iterations: the most of the reference's.
         problems: of each difficulty, to evaluate with.
-        told: is told how it goes, a line at a time.
+        log: called with a line of progress.
     """
     fresh = _problems(setting, problems)
     fits = [_fit(setting, setting.seed, iterations, fresh)]
     _write(report, fits, run, complete=False)
     while run.reached(TARGETS) is None and run.iteration < reference_iterations:
         run.advance(fresh, min(EVERY, reference_iterations - run.iteration))
-        told(f"plain reference, iteration {run.iteration:,}: {run.history[-1]['errors']}")
+        log(f"plain reference, iteration {run.iteration:,}: {run.history[-1]['errors']}")
         _write(report, fits, run, complete=False)
     fits.append(_fit(setting, setting.seed + 1, iterations, fresh))
     _write(report, fits, run, complete=True)

@@ -18,7 +18,7 @@ from ..benchmarks.report import Report
 from ..benchmarks.setting import Setting
 from ..benchmarks.solving import measure_solving
 from ..benchmarks.target import ITERATIONS, measure_target
-from ..experiments.catalog import TASKS
+from ..presets.catalog import TASKS
 from .common import CommandError, command_line, load_model
 
 _FOLDER = Path("out") / "bench"
@@ -91,7 +91,7 @@ def _target(setting: Setting, report: Report, options: _Options, console: Consol
         run,
         iterations=options.iterations,
         reference_iterations=options.reference_iterations,
-        told=lambda line: console.print(line, soft_wrap=True, highlight=False),
+        log=lambda line: console.print(line, soft_wrap=True, highlight=False),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..experiments.catalog import TASKS, Entry
+from ..presets.catalog import TASKS, Entry
 from ..solver import EnergySolver
 from ..tasks import Task
 

@@ -5,8 +5,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ..experiments.environment import environment
 from ..pretrained.files import find, names, read_config
+from ..provenance import environment
 from ..solver import EnergySolver
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..experiments.measurement import PROBLEMS
+from ..evaluation.measurement import PROBLEMS
 from ..experiments.runs import Laboratory
 from ..experiments.tables import PRESETS
 from ..training import CheckpointError, NonfiniteLossError
@@ -42,16 +42,16 @@ def reproduce(
             raise CommandError(f"{folder} cannot be made: {error.strerror}. Choose another folder.") from error
     console = Console()
 
-    def told(line: str) -> None:
+    def log(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False)
 
     # Each has a module of its own, and those of figures import matplotlib.
     make: Callable[[Laboratory, str, int], list[Path]] = import_module(f"energysolve.experiments.{what}").reproduce
     try:
-        paths = make(Laboratory(models, output, command_line(), problems, told), preset, seeds)
+        paths = make(Laboratory(models, output, command_line(), problems, log), preset, seeds)
     except KeyboardInterrupt:
-        told("Interrupted; the same command goes on from the last checkpoint.")
+        log("Interrupted; the same command goes on from the last checkpoint.")
         raise typer.Exit(130) from None
     except (NonfiniteLossError, CheckpointError, ValueError) as error:
         raise CommandError(str(error)) from error
-    told(f"Saved {', '.join(map(str, paths))}")
+    log(f"Saved {', '.join(map(str, paths))}")

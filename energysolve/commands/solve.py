@@ -10,16 +10,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..energies.mlp import MLPEnergy
-from ..experiments.catalog import Entry
-from ..experiments.environment import environment
-from ..experiments.evaluation import Evaluation, evaluate, stream
-from ..experiments.problem_files import open_problems
-from ..experiments.report import comparison, print_evaluations
-from ..experiments.resizing import fitted
-from ..experiments.streaming import Summary, solve_file
-from ..pretrained.files import read_config, write_whole
+from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.report import comparison, print_evaluations
+from ..files import write_atomic
+from ..presets.catalog import Entry
+from ..presets.resizing import fitted
+from ..pretrained.files import read_config
 from ..pretrained.hub import locate
+from ..provenance import environment
+from ..seeding import stream
 from ..solver import EnergySolver
+from ..streaming.problems import open_problems
+from ..streaming.solve import Summary, solve_file
 from ..tasks import Task
 from .common import CommandError, TaskName, command_line, entry_of, load_model
 
@@ -76,7 +78,7 @@ def _solve_fresh(
     folder: Path,
 ) -> None:
     # Drawing with matplotlib takes a second to import, which the other commands need not wait for.
-    from ..experiments.figure import save_figure
+    from ..evaluation.figures import save_figure
 
     folder.mkdir(parents=True, exist_ok=True)
     console = Console()
@@ -93,7 +95,7 @@ def _solve_fresh(
     paths = save_figure(folder, evaluations, entry.paper, title, entry.error)
     result = _solve_result(task, entry, evaluations, model)
     result |= {"seed": seed, "max_steps": solver.max_steps, "seconds": round(seconds, 2)} | environment()
-    write_whole(folder / "result.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+    write_atomic(folder / "result.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
     saved = ", ".join(map(str, [*paths, folder / "result.json"]))
     console.print(f"\nSaved {saved} ({seconds:.1f} s)", soft_wrap=True, highlight=False)
 

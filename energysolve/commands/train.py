@@ -7,14 +7,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..experiments.best import best, train_best
-from ..experiments.catalog import Entry
-from ..experiments.environment import environment
-from ..experiments.evaluation import evaluate, stream
-from ..experiments.recipes import PRESETS, Recipe, recipe_of
-from ..experiments.report import print_evaluations
-from ..experiments.starts import STARTS
+from ..evaluation.evaluate import evaluate
+from ..evaluation.report import print_evaluations
+from ..presets.catalog import Entry
+from ..presets.recipes import PRESETS, Recipe, recipe_of
+from ..presets.starts import STARTS
+from ..presets.structured import best, train_best
 from ..pretrained.files import CONFIG, WEIGHTS, save
+from ..provenance import environment
+from ..seeding import stream
 from ..solver import EnergySolver
 from ..tasks import Task
 from ..training import CheckpointError, Checkpoints, NonfiniteLossError, Trainer
@@ -112,7 +113,7 @@ def _train_best(task: str, entry: Entry, settings: dict[str, Any], folder: Path,
     if given:
         raise CommandError(
             f"--{given[0].replace('_', '-')} does not go with --preset {_BEST}, whose settings are fixed; see "
-            "energysolve.experiments.best to change them."
+            "energysolve.presets.structured to change them."
         )
     check_free_to_write(folder, (WEIGHTS, CONFIG), overwrite)
     seed = settings["seed"] or 0

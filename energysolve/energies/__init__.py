@@ -1,5 +1,6 @@
 """Energies: learned ones, analytic ones with known minima, and combinators."""
 
+from ..energy import FunctionEnergy, WeightedSum
 from .analytic import (
     AnalyticEnergy,
     Beale,
@@ -18,7 +19,7 @@ from .analytic import (
     VariablyDimensioned,
     Wood,
 )
-from .combinators import FunctionEnergy, Mapped, SoftMin, WeightedSum
+from .combinators import Mapped, SoftMin
 from .convex import Bowl, Logistic, Quadratic, Ridge
 from .mlp import MLPEnergy
 from .structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic

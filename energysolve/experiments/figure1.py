@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from .figure import save
+from ..evaluation.figures import save
+from ..landscape.figures import draw_line, draw_plane
+from ..landscape.slices import Principal, line, plane
 from .figures import fresh_descent
-from .landscape_figures import draw_line, draw_plane
 from .runs import Laboratory
-from .slices import Principal, line, plane
 
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from .catalog import TASKS
-from .figure import save
-from .landscape_figures import Curves, draw_error_panels
+from ..evaluation.figures import save
+from ..landscape.figures import Curves, draw_error_panels
+from ..presets.catalog import TASKS
 from .methods import METHODS
 from .runs import Laboratory, Run
 from .tables import floor_rows

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from .figure import save
+from ..evaluation.figures import save
+from ..landscape.figures import draw_element_errors
 from .figures import fresh_descent
-from .landscape_figures import draw_element_errors
 from .runs import Laboratory
 
 

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from .catalog import TASKS
-from .evaluation import stream
-from .figure import save
+from ..evaluation.figures import save
+from ..landscape.distances import energy_by_distance
+from ..landscape.figures import draw_energy_by_distance
+from ..presets.catalog import TASKS
+from ..seeding import stream
 from .figures import fresh_descent
-from .landscape import energy_by_distance
-from .landscape_figures import draw_energy_by_distance
 from .runs import Laboratory
 
 _PROBLEMS = 20

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ..composition import compose
+from ..presets.catalog import TASKS
+from ..seeding import stream
 from ..tasks import Addition
-from .catalog import TASKS
-from .evaluation import stream
 from .runs import Laboratory, Run
 from .tables import markdown
 

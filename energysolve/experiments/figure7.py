@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from .figure import save
+from ..evaluation.figures import save
+from ..evaluation.measurement import OPERATIONS
+from ..landscape.figures import draw_error_curves
 from .figure3 import methods_of
-from .landscape_figures import draw_error_curves
-from .measurement import OPERATIONS
 from .runs import Laboratory
 from .table4 import zero
 

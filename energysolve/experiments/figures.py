@@ -2,10 +2,10 @@
 
 import torch
 
+from ..landscape.descents import DescentPath, descent
+from ..presets.catalog import TASKS
+from ..seeding import stream
 from ..solver import EnergySolver
-from .catalog import TASKS
-from .descents import DescentPath, descent
-from .evaluation import stream
 from .runs import Laboratory, Run
 
 

@@ -10,14 +10,14 @@ import torch
 
 from .. import baselines
 from ..baselines import Baseline
+from ..presets.catalog import TASKS
+from ..presets.recipes import recipe_of
+from ..presets.structured import best, train_best
 from ..pretrained.files import load as load_solver
 from ..pretrained.files import save as save_solver
+from ..seeding import stream
 from ..solver import EnergySolver
 from ..training import Checkpoints, Replayable, SupervisedTrainer, make_accelerator
-from .best import best, train_best
-from .catalog import TASKS
-from .evaluation import stream
-from .recipes import recipe_of
 
 _CHECKPOINT_EVERY = 500
 
@@ -43,9 +43,9 @@ def _train_solver(task: str, preset: str, changes: Mapping[str, Any], folder: Pa
         return _train_best(task, folder, **changes)
     recipe = recipe_of(task, preset).changed({"validate_every": 0, **changes})
     _, trainer, solver = recipe.build(task, TASKS[task])
-    told = _fit(trainer, recipe.iterations, folder)
+    fitted = _fit(trainer, recipe.iterations, folder)
     save_solver(solver.replace(energy=trainer.trained_energy).to("cpu").eval(), folder)
-    return {"settings": recipe.to_json(), **told}
+    return {"settings": recipe.to_json(), **fitted}
 
 
 def _train_best(task: str, folder: Path, seed: int) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def _train_baseline(make: Callable[..., Baseline], task: str, preset: str, chang
         generator=stream(f"train {task}", recipe.seed, accelerator.device),
         accelerator=accelerator,
     )
-    told = _fit(trainer, recipe.iterations, folder)
+    fitted = _fit(trainer, recipe.iterations, folder)
     baselines.save(trainer.trained_model.to("cpu").eval(), folder)
-    return {"settings": recipe.to_json(), **told}
+    return {"settings": recipe.to_json(), **fitted}
 
 
 def _fit(trainer: Any, iterations: int, folder: Path) -> dict[str, Any]:

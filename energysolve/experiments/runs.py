@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..pretrained.files import CONFIG, write_whole
-from .environment import environment
-from .measurement import PROBLEMS, measure
+from ..evaluation.measurement import PROBLEMS, measure
+from ..files import write_atomic
+from ..pretrained.files import CONFIG
+from ..provenance import environment
 from .methods import METHODS, Method
 
 
@@ -50,14 +51,14 @@ class Laboratory:
         results: the folder of result files.
         command: how to repeat what is done here.
         problems: of each difficulty, to evaluate on.
-        told: called with a line for a person, now and then.
+        log: called with a line of progress.
     """
 
     models: Path
     results: Path
     command: str
     problems: int = PROBLEMS
-    told: Callable[[str], None] = lambda line: None
+    log: Callable[[str], None] = lambda line: None
 
     def result(self, run: Run) -> dict[str, Any]:
         """The result of a run: from its file, or else made now."""
@@ -65,7 +66,7 @@ class Laboratory:
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
         model = self.model(run)
-        self.told(f"{run.name}: evaluating")
+        self.log(f"{run.name}: evaluating")
         training = json.loads((self.models / run.name / "training.json").read_text(encoding="utf-8"))
         content = {
             "kind": "run",
@@ -83,23 +84,23 @@ class Laboratory:
         folder = self.models / run.name
         method: Method = METHODS[run.method]
         if not (folder / CONFIG).exists():
-            self.told(f"{run.name}: training")
+            self.log(f"{run.name}: training")
             settings = method.train(run.task, run.preset, {"seed": run.seed, **dict(run.variant)}, folder)
-            write_whole(folder / "training.json", _json(settings | environment()))
+            write_atomic(folder / "training.json", _json(settings | environment()))
         return method.load(folder)
 
     def write(self, path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         """Write a result file, with versions, hardware and date; returns what it holds."""
         whole = {**content, **environment()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _json(whole))
+        write_atomic(path, _json(whole))
         return whole
 
     def write_page(self, name: str, text: str) -> Path:
         """Write a Markdown page among the results; its file."""
         path = self.results / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, text.encode())
+        write_atomic(path, text.encode())
         return path
 
 

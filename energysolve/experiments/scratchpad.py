@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .catalog import TASKS
+from ..presets.catalog import TASKS
 from .runs import Laboratory, Run
 from .tables import floor_rows, markdown, mean_and_std, origin, recorded
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .catalog import TASKS
+from ..presets.catalog import TASKS
 from .methods import METHODS
 from .paper import TABLE1
 from .runs import Laboratory, Run

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from ..presets.recipes import recipe_of
 from .paper import TABLE3
-from .recipes import recipe_of
 from .runs import Laboratory, Run
 from .tables import floor_rows, markdown, mean_and_std, origin, recorded
 

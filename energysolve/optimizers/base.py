@@ -2,10 +2,26 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
 
 from ..checks import check_nonnegative
-from ..objective import Evaluation
+
+
+class Evaluation(NamedTuple):
+    """Energies and gradients at one iterate.
+
+    Attributes:
+        free: the free variables, ``(y,)`` or ``(y, z)``, each a tensor or a tree of tensors.
+        energy: ``(batch,)``.
+        gradient: of the summed energy, with the structure of ``free``: row by row the gradient of each sample.
+    """
+
+    free: Any
+    energy: Float[Tensor, " batch"]
+    gradient: Any
 
 
 class InnerOptimizer(ABC):

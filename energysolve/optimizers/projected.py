@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..objective import Evaluation
 from ..trees import tree_map
-from .base import InnerOptimizer
+from .base import Evaluation, InnerOptimizer
 
 
 @dataclass(frozen=True)

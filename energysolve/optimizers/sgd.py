@@ -31,6 +31,6 @@ class SGD(InnerOptimizer):
 
     def _move(self, leaf, slope):
         if torch.compiler.is_compiling():
-            # For users' own torch.compile: see `energysolve.compiled.OPTIONS` for what it does to the line below.
+            # For users' own torch.compile: see `COMPILE_OPTIONS` for what it does to the line below.
             return leaf - self.lr * slope
         return torch.add(leaf, slope, alpha=-self.lr)

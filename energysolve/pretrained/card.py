@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..serialization import from_config
+from .serialization import from_config
 
 _SEAL = "<!-- Written by energysolve, anew with each save until somebody edits it. sha256 of the text above: "
 _FLOORS = {"zero_error": "floor: error of answering zero", "copy_error": "floor: error of giving back what is seen"}

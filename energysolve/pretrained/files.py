@@ -6,7 +6,6 @@ weights, so that a folder that is damaged or belongs to something else is recogn
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,10 @@ from torch import Tensor, nn
 
 from ..energies.mlp import MLPEnergy
 from ..energies.structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
-from ..serialization import from_config, to_config
+from ..files import write_atomic
 from ..version import __version__
 from .card import model_card, unedited
+from .serialization import from_config, to_config
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -73,8 +73,8 @@ def save(solver: Any, path: Path, training: Mapping[str, Any] | None = None, nam
         raise TypeError(f"The energy's config() and the training metadata must be plain JSON: {error}") from error
     path.mkdir(parents=True, exist_ok=True)
     # The weights first: a folder is recognized by its configuration.
-    write_whole(path / WEIGHTS, weights)
-    write_whole(path / CONFIG, text.encode())
+    write_atomic(path / WEIGHTS, weights)
+    write_atomic(path / CONFIG, text.encode())
     write_card(path, config, name or path.resolve().name)
 
 
@@ -82,20 +82,7 @@ def write_card(folder: Path, config: Mapping[str, Any], name: str) -> None:
     """Write the model card, unless there is one that somebody has written or edited."""
     path = folder / CARD
     if not path.exists() or unedited(path.read_text(encoding="utf-8", errors="replace")):
-        write_whole(path, model_card(config, name).encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all, whenever the process is killed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_atomic(path, model_card(config, name).encode())
 
 
 def load(cls: Any, path_or_name: str | Path, energy: Any = None) -> Any:

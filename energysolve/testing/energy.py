@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from ..energy import Energy
+from ..engine.objective import Objective
 from ..layout import Layout, layout_of
-from ..objective import Evaluation, Objective
-from ..problem import detach
+from ..optimizers.base import Evaluation
+from ..trees import detach
 from .samples import copied, require, same, select_samples
 
 

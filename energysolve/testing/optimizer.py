@@ -6,8 +6,8 @@ import optree
 import torch
 from torch import Tensor
 
+from ..engine.objective import Objective
 from ..layout import Dense
-from ..objective import Objective
 from ..optimizers import InnerOptimizer
 from .samples import require, same, select_samples, wells
 

@@ -7,8 +7,8 @@ import optree
 import torch
 from torch import Tensor
 
+from ..engine.objective import Objective
 from ..layout import Dense
-from ..objective import Objective
 
 
 def select_samples(tree: Any, samples: Tensor) -> Any:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_whole
-from ..pretrained.files import write_whole
+from ..files import write_atomic
 
 FORMAT_VERSION = 1
 _NAME = re.compile(r"iteration-(\d{8})\.safetensors")
@@ -74,7 +74,7 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             for stale in self.folder.glob(".iteration-*.tmp"):  # of a process that was killed
                 stale.unlink(missing_ok=True)
-            write_whole(path, content)
+            write_atomic(path, content)
         except OSError as error:
             last = self.latest()
             usable = f"The checkpoint before it, {last}, is intact" if last else "There is no earlier checkpoint"

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..checks import check_nonnegative, check_whole
 from ..differentiation import Differentiation, Truncated
-from ..serialization import from_config, to_config
+from ..pretrained.serialization import from_config, to_config
 from .schedules import OneCycle, Schedule, schedule_from_json, schedule_to_json
 
 PRECISIONS = ("no", "bf16", "fp16")

@@ -14,11 +14,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from ..ragged import rows_cat
 from ..tasks.base import Task
 from .accelerators import make_accelerator
+from .batches import gather_all
 from .callbacks import Callback, Delayed, Progress
 from .checkpoints import Checkpoints
 from .config import TrainingConfig
 from .replay import ReplayBuffer
-from .sharing import gathered
 from .state import restore, snapshot
 from .update import NonfiniteLossError, Updater
 
@@ -98,7 +98,7 @@ class Run(ABC):
         latest = checkpoints.latest() if resume and checkpoints is not None else None
         if checkpoints is not None and latest is not None:
             restore(self, *checkpoints.load(latest))
-        self._tell("on_start", self.iteration, iterations)
+        self._notify("on_start", self.iteration, iterations)
         delayed = Delayed()
         while self.iteration < iterations and not self._exhausted():
             lr = float(self.optimizer.param_groups[0]["lr"])
@@ -163,7 +163,7 @@ class Run(ABC):
         """Keep what the batches of an iteration have brought if the loss was ``good``, a boolean on the device."""
         if self.replay is not None:
             for rows in parts:
-                self.replay.insert(gathered(rows, self.accelerator), keep=good)
+                self.replay.insert(gather_all(rows, self.accelerator), keep=good)
 
     def _validate(self) -> None:
         """Validate if it is time to."""
@@ -214,17 +214,17 @@ class Run(ABC):
             self.failures = 0 if good else self.failures + 1
             if not good and (not self.config.skip_nonfinite or self.failures > _MOST_FAILURES):
                 raise NonfiniteLossError.at(iteration, loss, checkpoints.latest() if checkpoints else None)
-            self._tell("on_iteration", Progress(iteration, self.iterations, loss, lr, skipped=not good))
+            self._notify("on_iteration", Progress(iteration, self.iterations, loss, lr, skipped=not good))
             if iteration % self.config.log_every == 0 or iteration == self.iterations:
                 self.accelerator.log({"loss": loss, "lr": lr}, step=iteration)
 
     def _save(self, checkpoints: Checkpoints) -> None:
         if self.accelerator.is_main_process:
             path = checkpoints.save(self.iteration, *snapshot(self), best=self.best[0] if self.best else None)
-            self._tell("on_checkpoint", path)
+            self._notify("on_checkpoint", path)
         self.accelerator.wait_for_everyone()
 
-    def _tell(self, event: str, *arguments: Any) -> None:
+    def _notify(self, event: str, *arguments: Any) -> None:
         if self.accelerator.is_main_process:
             for callback in self.callbacks:
                 getattr(callback, event)(*arguments)

@@ -7,10 +7,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..tasks.base import Task
+from .batches import local_shard
 from .config import TrainingConfig
 from .replay import ReplayBuffer
 from .run import Run
-from .sharing import own_part
 
 _DEFAULTS = TrainingConfig()
 _UNUSED = ("train_steps", "differentiation", "compile")
@@ -98,14 +98,14 @@ class SupervisedTrainer(Run):
     def _batch(self, last: bool) -> tuple[Tensor, Any]:
         assert self._updater is not None
         if self.replay is not None:
-            x, target, y, _ = self.task.merge(own_part(self._draw(), self.accelerator))
+            x, target, y, _ = self.task.merge(local_shard(self._draw(), self.accelerator))
             loss, y = self._updater.backward(x, target, y, last=last)
             return loss, self.task.split((x, target, y, None))
         x, target = self.task.sample(self.config.batch_size, generator=self.generator, device=self.device)
         generator = self.generator
         if self.accelerator.num_processes > 1:
             # Batches are split and merged with answers found, in place of which there is the target once more.
-            rows = own_part(self.task.split((x, target, target, None)), self.accelerator)
+            rows = local_shard(self.task.split((x, target, target, None)), self.accelerator)
             x, target, *_ = self.task.merge(rows)
             generator = self._own_generator()
         (loss,) = self._updater.backward(x, target, generator, last=last)

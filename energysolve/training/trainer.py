@@ -11,11 +11,11 @@ from ..optimizers import SGD
 from ..recorders import Nothing
 from ..solver import EnergySolver
 from ..tasks.base import Task
+from .batches import local_shard
 from .config import TrainingConfig
 from .loss import Loss
 from .replay import ReplayBuffer
 from .run import Run
-from .sharing import own_part
 from .validation import Validation, Validator
 
 _DEFAULTS = TrainingConfig()
@@ -91,7 +91,7 @@ class Trainer(Run):
 
     def _batch(self, last: bool) -> tuple[Tensor, Any]:
         assert self._updater is not None
-        x, target, y, z = self.task.merge(own_part(self._draw(), self.accelerator))
+        x, target, y, z = self.task.merge(local_shard(self._draw(), self.accelerator))
         loss, y, z = self._updater.backward(x, target, y, z, last=last)
         return loss, self.task.split((x, target, y, z))
 
@@ -112,7 +112,7 @@ class Trainer(Run):
             self.best = (self.iteration, validated.score)
             if self.validator.validation.patience:
                 self.best_weights = {name: t.detach().clone() for name, t in self.trained_energy.state_dict().items()}
-        self._tell("on_validation", validated)
+        self._notify("on_validation", validated)
         self.accelerator.log(validated.flat(), step=self.iteration)
 
     def _exhausted(self) -> bool:

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..compiled import OPTIONS
+from ..solver import COMPILE_OPTIONS
 from .config import TrainingConfig
 
 
@@ -43,7 +43,7 @@ class Updater:
         on_gpu = accelerator.device.type == "cuda"
         if config.compile:
             # Static shapes on a GPU are launched as CUDA graphs.
-            loss.compile(fullgraph=True, dynamic=False, options={**OPTIONS, "triton.cudagraphs": on_gpu})
+            loss.compile(fullgraph=True, dynamic=False, options={**COMPILE_OPTIONS, "triton.cudagraphs": on_gpu})
         make = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
         fused = all(parameter.device.type in ("cpu", "cuda") for parameter in self._parameters)
         optimizer = make(

@@ -19,8 +19,8 @@ import pytest
 import torch
 
 from energysolve import SGD, Dense, EnergyChange, EnergySolver, GradientNorm
-from energysolve.experiments.environment import environment
-from energysolve.experiments.evaluation import stream
+from energysolve.provenance import environment
+from energysolve.seeding import stream
 from energysolve.tasks import Addition
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "compaction.json"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from energysolve import SGD, BestSoFar, EnergyChange, EnergySolver, MLPEnergy, Never
 from energysolve.benchmarks.timing import paired
-from energysolve.experiments.environment import environment
+from energysolve.provenance import environment
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "overhead.json"
 BATCH, STEPS, STEP_SIZE = 128, 50, 10.0

@@ -10,7 +10,7 @@ import torch
 
 from energysolve import SGD, Energy, EnergySolver, GradientNorm, Normal, Status, Truncated, Zeros
 from energysolve.energies import FactoredCompletion, PreconditionedInverse, SharedQuadratic
-from energysolve.experiments.best import best, train_best
+from energysolve.presets.structured import best, train_best
 from energysolve.tasks import Addition, Completion, Inverse
 from energysolve.testing import check_energy
 
@@ -297,7 +297,7 @@ def short_runs(monkeypatch):
         iterations = {"addition": 100, "completion": 4, "inverse": 10}[name]
         return replace(settings, iterations=iterations, training=settings.training.changed(changes))
 
-    monkeypatch.setattr("energysolve.experiments.best.best", short)
+    monkeypatch.setattr("energysolve.presets.structured.best", short)
 
 
 @pytest.mark.slow

@@ -11,8 +11,8 @@ import torch
 
 from energysolve import EnergySolver
 from energysolve.cli import main
+from energysolve.evaluation.measurement import answers_by_step, composition
 from energysolve.experiments import methods, table3, tables, targets
-from energysolve.experiments.measurement import answers_by_step, composition
 from energysolve.experiments.paper import TABLE1, TABLE4
 from energysolve.experiments.runs import Laboratory, Run
 from energysolve.tasks import Addition
@@ -182,7 +182,7 @@ def test_answers_by_step_ignore_halting():
 
 
 def solver_task(solver):
-    from energysolve.experiments.catalog import TASKS
+    from energysolve.presets.catalog import TASKS
 
     return TASKS["addition"].task_of(solver)
 

@@ -20,7 +20,7 @@ from energysolve import (
     Truncated,
     Unroll,
 )
-from energysolve.objective import Objective
+from energysolve.engine.objective import Objective
 from energysolve.optimizers import Box
 
 OPTIMIZERS = {

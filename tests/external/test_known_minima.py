@@ -7,17 +7,7 @@ import pytest
 import torch
 import torchopt
 
-from energysolve import (
-    SGD,
-    Adam,
-    EnergySolver,
-    GradientNorm,
-    Momentum,
-    Projected,
-    RMSProp,
-    TargetEnergy,
-    TorchOpt,
-)
+from energysolve import SGD, Adam, EnergySolver, GradientNorm, Momentum, Projected, RMSProp, TargetEnergy, TorchOpt
 from energysolve.energies import Bowl, Quadratic, Rosenbrock
 from energysolve.optimizers import Ball, Box, Simplex
 from energysolve.testing.problems import problems

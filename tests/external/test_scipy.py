@@ -6,7 +6,7 @@ import torch
 
 from energysolve import Dense, EnergySolver, GradientNorm, Momentum, Uniform
 from energysolve.energies import AnalyticEnergy, Rosenbrock
-from energysolve.objective import Objective
+from energysolve.engine.objective import Objective
 from energysolve.testing.problems import problems
 
 optimize = pytest.importorskip("scipy.optimize")

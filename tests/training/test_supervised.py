@@ -4,10 +4,10 @@ import contextlib
 from pathlib import Path
 
 import pytest
-import test_processes
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import launch
 
 from energysolve import SGD, EnergySolver, MLPEnergy, Truncated
 from energysolve.baselines import Feedforward, IterativeFeedforward, PonderNet, Recurrent, UnrolledFeedforward
@@ -267,9 +267,9 @@ def test_bad_models_and_settings():
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_draw_noise_of_their_own(tmp_path, monkeypatch):
-    monkeypatch.setattr(test_processes, "PROGRAM", Path(__file__).with_name("run_supervised_processes.py"))
-    one, two = (test_processes.launch(count, tmp_path / f"{count}.safetensors") for count in (1, 2))
+def test_two_processes_train_as_one_and_draw_noise_of_their_own(tmp_path):
+    program = Path(__file__).with_name("run_supervised_processes.py")
+    one, two = (launch(program, count, tmp_path / f"{count}.safetensors") for count in (1, 2))
     assert (one.pop("processes"), two.pop("processes")) == (1, 2)
     for name in one:
         if name.startswith(("Feedforward", "Unrolled")):

@@ -1,0 +1,154 @@
+"""What was asked of the results on vectors and matrices, and what came of it."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from energysolve.experiments import table3
+from energysolve.experiments.methods import METHODS
+from energysolve.experiments.paper import TABLE1, TABLE3, TABLE4
+from energysolve.experiments.tables import markdown, recorded
+
+_ERRORS: dict[tuple[str, str], dict[str, float]] = {
+    ("addition", "paper"): {"same": 1.5 * 0.0003, "harder": 1.5 * 0.0021},
+    ("addition", "tuned"): {"same": 3e-5, "harder": 2e-4},
+    ("addition", "best"): {"same": 1e-6, "harder": 1e-6},
+    ("completion", "paper"): {"same": 1.05 * 0.0183, "harder": 1.10 * 0.2074},
+    ("inverse", "paper"): {"same": 1.1 * 0.0108, "harder": 1.1 * 0.2083},
+    ("inverse", "tuned"): {"same": 0.0085, "harder": 0.204},
+    ("inverse", "best"): {"same": 1e-5, "harder": 1e-3},
+}
+"""The largest mean error, by task and preset."""
+_RATIOS: dict[tuple[str, str], dict[str, float]] = {
+    ("completion", "tuned"): {"same": 0.995, "harder": 1.0},
+    ("completion", "best"): {"same": 0.95, "harder": 0.82},
+}
+"""The largest mean error over that of copying, on the same problems."""
+_COMPOSITION = {"paper": {2: 0.0018, 5: 0.012, 10: 0.075}, "tuned": {2: 2e-4, 5: 8e-4, 10: 4e-3}}
+_BASELINES = 1.25
+"""How much larger than the paper's the errors of the other methods may be."""
+_RISE = 1.01
+"""Rounding and the chance of a thousand problems: a rise of the error below one percent is none."""
+_STEPS = 5
+"""Of training."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that was asked: a number that is at most a limit.
+
+    Attributes:
+        what: in words.
+        value: as measured.
+        limit: the most that it may be.
+    """
+
+    what: str
+    value: float
+    limit: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it is; a NaN is not."""
+        return self.value <= self.limit
+
+
+def targets(results: Path) -> Iterator[Target]:
+    """What can be judged by the results recorded in a folder."""
+    for task in TABLE1:
+        found = recorded(results, task)
+        for (method, preset), runs in found.items():
+            if method == "irem":
+                yield from _of_energies(task, preset, runs)
+            elif preset == "paper":
+                yield from _of_baselines(task, method, runs)
+    yield from _of_step_sizes(results)
+
+
+def report(results: Path) -> str:
+    """The targets as Markdown, with what was missed."""
+    rows = [
+        [each.what, f"{each.value:.4g}", f"{each.limit:.4g}", "yes" if each.met else "**no**"]
+        for each in targets(results)
+    ]
+    return markdown(("what", "measured", "at most", "met"), rows)
+
+
+def order(results: Path) -> str:
+    """Where the order of the methods differs from the paper's, with its settings, in words."""
+    lines = []
+    for task, paper in TABLE1.items():
+        runs = {method: some for (method, preset), some in recorded(results, task).items() if preset == "paper"}
+        for difficulty in ("same", "harder"):
+            ours = {method: _error(difficulty)(some[0]) for method, some in runs.items()}
+            if ours:
+                got = sorted(ours, key=ours.__getitem__)
+                verdict = _verdict(got, {name: paper[name][difficulty] for name in got})
+                lines.append(f"- {task}, {difficulty}: {_titles(got)} ({verdict})")
+    return "\n".join(lines)
+
+
+def _verdict(got: list[str], paper: dict[str, float]) -> str:
+    """Whether the order is the paper's, with either of our iterative networks for its one."""
+    both = ("iterative", "unrolled")
+    orders = {kept: [name for name in got if name == kept or name not in both] for kept in both if kept in got}
+    orders = orders or {"": got}
+    as_in_paper = [kept for kept, names in orders.items() if names == sorted(names, key=paper.__getitem__)]
+    if len(as_in_paper) == len(orders):
+        return "as in the paper"
+    if as_in_paper:
+        return f"as in the paper with {METHODS[as_in_paper[0]].title} for its iterative network"
+    return "the paper: " + _titles(sorted(next(iter(orders.values())), key=paper.__getitem__))
+
+
+def _titles(methods: list[str]) -> str:
+    return " < ".join(METHODS[name].title for name in methods)
+
+
+def rise(curve: list[float]) -> float:
+    """The largest of the errors after training's number of steps or more, each over the least error before it."""
+    later = curve[_STEPS:]
+    return max(error / min(later[: k + 1]) for k, error in enumerate(later))
+
+
+def _of_energies(task: str, preset: str, runs: list[dict[str, Any]]) -> Iterator[Target]:
+    name = f"{task}, `{preset}`"
+    for difficulty, limit in _ERRORS.get((task, preset), {}).items():
+        yield Target(f"{name}: error, {difficulty}", fmean(map(_error(difficulty), runs)), limit)
+    for difficulty, limit in _RATIOS.get((task, preset), {}).items():
+        ratios = [_error(difficulty)(run) / run["difficulties"][difficulty]["floors"]["copy"] for run in runs]
+        yield Target(f"{name}: error over that of copying, {difficulty}", fmean(ratios), limit)
+    if task == "addition":
+        for k, limit in _COMPOSITION.get(preset, {}).items():
+            yield Target(f"{name}: error of {k} additions", fmean(run["composition"][k - 1] for run in runs), limit)
+    if preset == "tuned":
+        for difficulty in ("same", "harder"):
+            rises = [rise(run["difficulties"][difficulty]["error_by_step"]) for run in runs]
+            yield Target(f"{name}: rise of the error with more steps, {difficulty}", max(rises), _RISE)
+
+
+def _of_baselines(task: str, method: str, runs: list[dict[str, Any]]) -> Iterator[Target]:
+    for difficulty, paper in TABLE1[task][method].items():
+        value = fmean(map(_error(difficulty), runs)) / paper
+        yield Target(f"{task}, {METHODS[method].title}: error over the paper's, {difficulty}", value, _BASELINES)
+    if task == "addition":
+        for k, paper in TABLE4[method].items():
+            value = fmean(run["composition"][k - 1] for run in runs) / paper
+            yield Target(f"{METHODS[method].title}: error of {k} additions over the paper's", value, _BASELINES)
+
+
+def _of_step_sizes(results: Path) -> Iterator[Target]:
+    for scaled, energy in ((True, "scaled"), (False, "as it is")):
+        found = table3.recorded_runs(results, "tuned", scaled=scaled)
+        if len(found) == len(TABLE3):
+            for difficulty in ("same", "harder"):
+                ours = table3.spread([fmean(map(_error(difficulty), runs)) for runs in found.values()])
+                paper = table3.spread([errors[difficulty] for errors in TABLE3.values()])
+                name = f"step sizes of training, energy {energy}: largest error over the smallest, {difficulty}"
+                yield Target(name, ours, paper)
+
+
+def _error(difficulty: str) -> Callable[[dict[str, Any]], float]:
+    return lambda run: run["difficulties"][difficulty]["error"]

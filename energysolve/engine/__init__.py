@@ -1,0 +1,1 @@
+"""One solve, from the inside; nothing outside the library imports it."""

@@ -1,0 +1,236 @@
+"""The descent loop: the only one in the library.
+
+Iterate 0 is the initial point. At every iterate the energy and its gradient are evaluated and the halting criterion
+is asked; samples that it does not stop move on. A step proposes a candidate for every sample and accepts it only
+for samples that are still active and finite there, so freezing a halted sample and going back from a non-finite point
+are one and the same `where`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..halting import Halting, StepInfo
+from ..layout import Layout
+from ..optimizers.base import Evaluation, InnerOptimizer
+from ..solution import Status
+from ..trees import tree_map
+from .objective import Objective
+
+__all__ = ["Carry", "Descent", "Observer", "Outcome", "StepInfo", "Trial", "all_halted", "outcome", "run"]
+
+
+class Carry(NamedTuple):
+    """What one iterate hands to the next.
+
+    Attributes:
+        step: 0-d int64, the index of this iterate.
+        at: the accepted free variables with their energy and gradient.
+        initial_energy: ``(batch,)``.
+        optimizer_state: of the inner optimizer.
+        halting_state: of the halting criterion.
+        active: ``(batch,)`` bool, the samples that move on from here.
+        fired: ``(batch,)`` bool, the samples that the criterion has stopped.
+        steps: ``(batch,)`` int64, the updates that each sample has taken.
+    """
+
+    step: Tensor
+    at: Evaluation
+    initial_energy: Tensor
+    optimizer_state: Any
+    halting_state: Any
+    active: Tensor
+    fired: Tensor
+    steps: Tensor
+
+
+class Trial(NamedTuple):
+    """The candidates for the next iterate, and what the criterion says of them."""
+
+    step: Tensor
+    at: Evaluation
+    optimizer_state: Any
+    halting_state: Any
+    fires: Tensor
+
+
+class Outcome(NamedTuple):
+    """The end of a descent, see `Solution`; ``at`` is the answer with its energy and gradient."""
+
+    at: Evaluation
+    steps: Tensor
+    status: Tensor
+    record: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Descent:
+    """How the iterates of one solve follow from each other."""
+
+    objective: Objective
+    optimizer: InnerOptimizer
+    halting: Halting
+
+    @property
+    def layout(self) -> Layout:
+        return self.objective.layout
+
+    def start(self, free: Any) -> Carry:
+        """Iterate 0."""
+        at = self.objective.checked(free)
+        finite = self.objective.finite(at)
+        at = at._replace(gradient=self.layout.where(finite, at.gradient, tree_map(torch.zeros_like, free)))
+        step = torch.zeros((), dtype=torch.int64, device=at.energy.device)
+        info = StepInfo(
+            step=step,
+            energy=at.energy,
+            previous_energy=torch.full_like(at.energy, torch.inf),
+            initial_energy=at.energy,
+            gradient=self.optimizer.residual(at),
+            free=free,
+            previous=None,
+            layout=self.layout,
+        )
+        fires, halting_state = self.halting.update(info, self.halting.init(at.energy))
+        _check_fires(self.halting, fires, at.energy)
+        return Carry(
+            step=step,
+            at=at,
+            initial_energy=at.energy.clone(),  # an alias would make compiled code distinguish the first step
+            optimizer_state=self.optimizer.init(free),
+            halting_state=halting_state,
+            active=finite & ~fires,
+            fired=finite & fires,
+            steps=torch.zeros_like(at.energy, dtype=torch.int64),
+        )
+
+    def propose(self, carry: Carry) -> tuple[Any, Any]:
+        """The candidate for the next iterate of every sample, and the optimizer's state there."""
+        return self.optimizer.step(carry.at, carry.optimizer_state, self.objective)
+
+    def evaluate(self, carry: Carry) -> Trial:
+        """Evaluate a candidate for the next iterate of every sample, and ask the criterion about it."""
+        candidate, optimizer_state = self.propose(carry)
+        at = self.objective(candidate)
+        step = carry.step + 1
+        info = StepInfo(
+            step=step,
+            energy=at.energy,
+            previous_energy=carry.at.energy,
+            initial_energy=carry.initial_energy,
+            gradient=self.optimizer.residual(at),
+            free=candidate,
+            previous=carry.at.free,
+            layout=self.layout,
+        )
+        fires, halting_state = self.halting.update(info, carry.halting_state)
+        return Trial(step, at, optimizer_state, halting_state, fires)
+
+    def accept(self, carry: Carry, trial: Trial) -> Carry:
+        """Accept the candidates of the samples that are active, and finite there."""
+        accepted = carry.active & self.objective.finite(trial.at)
+        stops = accepted & trial.fires
+        return Carry(
+            step=trial.step,
+            at=Evaluation(
+                free=self.layout.where(accepted, trial.at.free, carry.at.free),
+                energy=torch.where(accepted, trial.at.energy, carry.at.energy),
+                gradient=self.layout.where(accepted, trial.at.gradient, carry.at.gradient),
+            ),
+            initial_energy=carry.initial_energy,
+            optimizer_state=trial.optimizer_state,
+            halting_state=trial.halting_state,
+            active=accepted ^ stops,
+            fired=carry.fired | stops,
+            steps=carry.steps + accepted,
+        )
+
+    def advance(self, carry: Carry) -> Carry:
+        """From one iterate to the next."""
+        return self.accept(carry, self.evaluate(carry))
+
+
+Observer = Callable[[int, Carry], None]
+
+
+def all_halted(carry: Carry) -> bool:
+    """Whether no sample moves on."""
+    return not carry.active.any()
+
+
+def run(
+    descent: Descent,
+    carry: Carry,
+    steps: range,
+    *,
+    sync_every: int,
+    advance: Callable[[Descent, Carry], Carry] = Descent.advance,
+    observers: tuple[Observer, ...] = (),
+    stop: Callable[[Carry], bool] = all_halted,
+) -> Carry:
+    """Advance ``carry``, which stands at iterate ``steps.start``, to ``steps.stop`` or until it is time to stop.
+
+    Args:
+        descent: the solve.
+        carry: the iterate to start from.
+        steps: the iterates to start a step from.
+        sync_every: how many steps may pass before the host asks the device whether it is time to stop.
+        advance: `Descent.advance`, or a compiled version of it.
+        observers: called with each new iterate and its index.
+        stop: whether it is time to stop, which it is not where every sample moves on.
+    """
+    if sync_every == 1 and advance is Descent.advance:
+        carry, steps = _run_together(descent, carry, steps, observers)
+    for step in steps:
+        if (step - steps.start) % sync_every == 0 and stop(carry):
+            break
+        carry = advance(descent, carry)
+        for observe in observers:
+            observe(step + 1, carry)
+    return carry
+
+
+def _run_together(descent: Descent, carry: Carry, steps: range, observers: tuple[Observer, ...]) -> tuple[Carry, range]:
+    """Advance for as long as every sample moves on, which needs no masks; and the steps that are left after that.
+
+    Only where the host may ask at every step.
+    """
+    if not carry.active.all():
+        return carry, steps
+    first = carry.step
+    for step in steps:
+        trial = descent.evaluate(carry)
+        if (descent.objective.surely_finite(trial.at) > trial.fires).all():
+            carry = carry._replace(
+                step=trial.step, at=trial.at, optimizer_state=trial.optimizer_state, halting_state=trial.halting_state
+            )
+        else:
+            carry = descent.accept(carry._replace(steps=carry.steps + (carry.step - first)), trial)
+            steps = range(step + 1, steps.stop)
+            break
+        for observe in observers:
+            observe(step + 1, carry)
+    else:
+        return carry._replace(steps=carry.steps + (carry.step - first)), range(0)
+    for observe in observers:
+        observe(step + 1, carry)
+    return carry, steps
+
+
+def outcome(carry: Carry, record: Any = None) -> Outcome:
+    """The end of a descent that stopped at ``carry``."""
+    ran_out = torch.where(carry.active, Status.MAX_STEPS, Status.NONFINITE)
+    status = torch.where(carry.fired, Status.CONVERGED, ran_out)
+    return Outcome(carry.at, carry.steps, status, record)
+
+
+def _check_fires(halting: Halting, fires: Any, energy: Tensor) -> None:
+    if not isinstance(fires, Tensor) or fires.dtype != torch.bool or fires.shape != energy.shape:
+        got = f"{fires.dtype} of shape {tuple(fires.shape)}" if isinstance(fires, Tensor) else type(fires).__name__
+        raise ValueError(
+            f"The halting criterion {halting!r} returned {got}; expected torch.bool of shape "
+            f"{tuple(energy.shape)}, one decision for each sample."
+        )

@@ -1,0 +1,114 @@
+"""The energy of a batch and its gradient: the only place where either is computed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from ..layout import Layout
+from ..optimizers.base import Evaluation
+from ..trees import tree_leaves, tree_unflatten
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """An energy with its problem fixed: a function of the free variables alone.
+
+    Args:
+        function: ``function(context, *free) -> (batch,)``.
+        context: the problem, or what the energy's ``encode`` made of it.
+        layout: which rows of the free variables belong to which sample.
+    """
+
+    function: Callable[..., Tensor]
+    context: Any
+    layout: Layout
+
+    def __call__(self, free: Any, *, track: bool = False) -> Evaluation:
+        """Energies and gradients at ``free``; part of the outer gradient graph only with ``track``.
+
+        Raises:
+            ValueError: if the energy is not a floating ``(batch,)`` tensor that autograd can follow back to ``free``.
+        """
+        return self._evaluate(free, track)[0]
+
+    def checked(self, free: Any) -> Evaluation:
+        """As calling it, for the first evaluation of a solve: the energy must depend on the free variables."""
+        at, depends = self._evaluate(free, track=False)
+        if not depends:
+            raise ValueError(_NO_GRADIENT)
+        return at
+
+    def finite(self, at: Evaluation) -> Bool[Tensor, " batch"]:
+        """The samples whose energy and gradient are finite."""
+        probes = [self.layout.sum(leaf - leaf) for leaf in tree_leaves(at.gradient)]  # zero, or NaN
+        return sum(probes[1:], start=probes[0]) == at.energy - at.energy
+
+    def surely_finite(self, at: Evaluation) -> Bool[Tensor, " batch"]:
+        """As `finite`, reading each gradient once and writing nothing; False too where the sum of one overflows."""
+        totals = [self.layout.sum(leaf) for leaf in tree_leaves(at.gradient)]
+        total = sum(totals[1:], start=totals[0])
+        return total - total == at.energy - at.energy
+
+    def _evaluate(self, free, track) -> tuple[Evaluation, bool]:
+        """The evaluation, and whether the energy depends on any of the free variables."""
+        if torch.compiler.is_compiling():
+            return self._evaluate_functional(free), True
+        with torch.enable_grad():
+            leaves = [
+                leaf if track and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in tree_leaves(free)
+            ]
+            energy = self.function(self.context, *tree_unflatten(free, leaves))
+            self._check(energy)
+            gradient = torch.autograd.grad(
+                energy, leaves, torch.ones_like(energy), create_graph=track, allow_unused=True
+            )
+        used = [leaf is not None for leaf in gradient]
+        if not all(used):
+            gradient = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, gradient, strict=True)]
+        energy = energy if track else energy.detach()
+        return Evaluation(free, full_precision(energy), tree_unflatten(free, gradient)), any(used)
+
+    def _evaluate_functional(self, free) -> Evaluation:
+        """For compiled code, in which `torch.autograd.grad` cannot be differentiated again."""
+
+        def total(free):
+            energy = self.function(self.context, *free)
+            return energy.sum(), energy
+
+        gradient, (_, energy) = torch.func.grad_and_value(total, has_aux=True)(free)
+        return Evaluation(free, full_precision(energy), gradient)
+
+    def _check(self, energy: Any) -> None:
+        if (
+            isinstance(energy, Tensor)
+            and energy.shape == (self.layout.batch,)
+            and energy.is_floating_point()
+            and energy.requires_grad
+        ):
+            return
+        expected = f"expected a floating tensor of shape ({self.layout.batch},), one energy for each sample"
+        if not isinstance(energy, Tensor):
+            raise ValueError(f"The energy returned a {type(energy).__name__}; {expected}.")
+        if energy.shape != (self.layout.batch,):
+            raise ValueError(
+                f"The energy returned shape {tuple(energy.shape)}; {expected}. Sum over the features of a sample, "
+                "never over the batch: ((x - y) ** 2).sum(-1) rather than ((x - y) ** 2).sum()."
+            )
+        if not energy.is_floating_point():
+            raise ValueError(f"The energy returned dtype {energy.dtype}; {expected}.")
+        raise ValueError(_NO_GRADIENT)
+
+
+_NO_GRADIENT = (
+    "The energy does not depend on y (or z) in a way that autograd can follow, so it has no gradient to descend. "
+    "Compute it from y with differentiable torch operations: no .detach(), no .item(), no numpy, no torch.no_grad()."
+)
+
+
+def full_precision(energy: Tensor) -> Tensor:
+    """Energies in float32 or better: half precision cannot resolve the small changes that halting looks at."""
+    return energy.float() if energy.dtype in (torch.float16, torch.bfloat16) else energy

@@ -1,0 +1,81 @@
+"""What watches a descent: recorders, and the memory of where the last steps of each sample began."""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..layout import Layout
+from ..recorders import Recorder
+from ..trees import tree_map
+from .loop import Carry
+
+
+class Recording:
+    """An observer that feeds a recorder."""
+
+    def __init__(self, recorder: Recorder, carry: Carry, layout: Layout):
+        self._recorder = recorder
+        self._state = recorder.init(carry.at.free, carry.at.energy, layout)
+
+    def __call__(self, step: int, carry: Carry) -> None:
+        self._state = self._recorder.update(self._state, carry.at.free, carry.at.energy, carry.step)
+
+    def finish(self, steps: Tensor) -> Any:
+        return self._recorder.finish(self._state, steps)
+
+
+class StepStart(NamedTuple):
+    """Where the last steps of each sample began: its free variables and the optimizer's state there."""
+
+    free: Any
+    optimizer_state: Any
+
+
+class LastSteps:
+    """An observer that keeps, for each sample, the iterate from which its last ``length`` steps began.
+
+    A ring of ``length`` slots, into which only samples that move on are written: memory does not grow with the number
+    of steps.
+    """
+
+    def __init__(self, length: int, max_steps: int, carry: Carry, layout: Layout):
+        self._layout = layout
+        self._max_steps = max_steps
+        self._slots: list[StepStart | None] = [None] * length
+        self(0, carry)
+
+    def __call__(self, step: int, carry: Carry) -> None:
+        if step == self._max_steps > 0:  # no step begins at the last iterate
+            return
+        slot = step % len(self._slots)
+        new = StepStart(carry.at.free, carry.optimizer_state)
+        old = self._slots[slot]
+        self._slots[slot] = new if old is None else where_state(self._layout, carry.active, new, old)
+
+    def beginning(self, steps: Tensor) -> StepStart:
+        """The state from which each sample, having taken ``steps`` in all, began its last ones."""
+        length = len(self._slots)
+        first = torch.where(steps < length, 0, steps % length)
+        chosen = self._slots[0]
+        assert chosen is not None
+        for slot in range(1, length):
+            candidate = self._slots[slot]
+            if candidate is not None:
+                chosen = where_state(self._layout, first == slot, candidate, chosen)
+        return chosen
+
+
+def where_state(layout: Layout, mask: Tensor, new: Any, old: Any) -> Any:
+    """`Layout.where` for optimizer states: a step count that all samples shared becomes one for each row.
+
+    What is not a tensor (the transformation in a torchopt state) is taken from ``new``.
+    """
+
+    def select(a: Any, b: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return a
+        like = b if b.ndim > a.ndim else a
+        return torch.where(layout.expand(mask, like if like.ndim else like.view(1, 1)), a, b)
+
+    return tree_map(select, new, old)

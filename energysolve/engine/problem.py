@@ -1,0 +1,61 @@
+"""One solve, as the solver hands it to a differentiation mode."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..halting import Halting
+from ..layout import Layout, select_problems
+from ..optimizers.base import InnerOptimizer
+from ..recorders import Nothing, Recorder
+from ..trees import detach
+from .compaction import run_compacted
+from .loop import Carry, Descent, Observer, Outcome, outcome, run
+from .objective import Objective
+from .observers import LastSteps, Recording
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """What to minimize, and how. ``parameters`` are those of the energy that may want a gradient."""
+
+    x: Any
+    encode: Callable[[Any], Any]
+    function: Callable[..., Tensor]
+    layout: Layout
+    optimizer: InnerOptimizer
+    halting: Halting
+    recorder: Recorder
+    max_steps: int
+    sync_every: int
+    advance: Callable[[Descent, Carry], Carry] = Descent.advance
+    compact: bool = False
+    parameters: tuple[Tensor, ...] = ()
+
+    def descent(self, context: Any) -> Descent:
+        return Descent(Objective(self.function, context, self.layout), self.optimizer, self.halting)
+
+    def solve(self, context: Any, free: Any, last_steps: int = 0) -> tuple[Outcome, LastSteps | None]:
+        """Find the answers, untracked, and keep where the last ``last_steps`` steps of each sample began."""
+        with torch.no_grad():
+            descent = self.descent(detach(context))
+            carry = descent.start(detach(free))
+            recording = Recording(self.recorder, carry, self.layout)
+            last = LastSteps(last_steps, self.max_steps, carry, self.layout) if last_steps else None
+            watching = (None if isinstance(self.recorder, Nothing) else recording, last)
+            observers: tuple[Observer, ...] = tuple(observer for observer in watching if observer is not None)
+            steps, sync = range(self.max_steps), self.sync_every
+            if self.compact:
+                carry = run_compacted(descent, carry, steps, self._only, sync_every=sync, observers=observers)
+            else:
+                carry = run(descent, carry, steps, sync_every=sync, advance=self.advance, observers=observers)
+            return outcome(carry, recording.finish(carry.steps)), last
+
+    def _only(self, samples: Tensor) -> Descent:
+        """The solve of the samples with these indices alone."""
+        context = self.encode(select_problems(self.x, samples, self.layout))
+        layout, _ = self.layout.select(samples)
+        return Descent(Objective(self.function, detach(context), layout), self.optimizer, self.halting)

@@ -1,0 +1,132 @@
+"""Evaluations as tables in the terminal."""
+
+from collections.abc import Mapping, Sequence
+from itertools import count, pairwise
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from .evaluate import Evaluation, step_edges
+
+_BINS = 12
+_BAR = 24
+
+
+def print_evaluations(console: Console, evaluations: Sequence[Evaluation], paper: Mapping[str, float], error: str):
+    """Print error against steps, the summary, the distribution of steps and the comparison of difficulties.
+
+    Args:
+        console: where to print.
+        evaluations: one for each difficulty.
+        paper: the errors that the paper reports, by difficulty.
+        error: what the error is called.
+    """
+    halted = f"{error.capitalize()} at the solver's own halting, one evaluation"
+    _print_table(console, f"{error.capitalize()} against steps", _error_table(evaluations))
+    _print_table(console, halted, _summary_table(evaluations, paper))
+    _print_table(console, "How many problems took how many steps", _histogram(evaluations))
+    for line in [*comparison(evaluations), *_failures(evaluations)]:
+        console.print(line, soft_wrap=True, highlight=False)
+
+
+def comparison(evaluations: Sequence[Evaluation]) -> list[str]:
+    """In words: whether the harder problems took more steps than the easiest, on average at the same tolerance."""
+    easy, *others = evaluations
+    mean = easy.statistics()["mean"]
+    lines = []
+    for other in others:
+        harder = other.statistics()["mean"]
+        verdict = "as many steps" if harder == mean else f"{'more' if harder > mean else 'fewer'} steps"
+        lines.append(
+            f"At the same tolerance, the {other.difficulty!r} problems took {verdict} on average "
+            f"{'as' if harder == mean else 'than'} the {easy.difficulty!r} ones: {harder:.1f} against {mean:.1f}."
+        )
+    return lines
+
+
+def _failures(evaluations: Sequence[Evaluation]) -> list[str]:
+    return [
+        f"{each.nonfinite} of the {each.difficulty!r} problems met a NaN or infinity and kept the last finite answer."
+        for each in evaluations
+        if each.nonfinite
+    ]
+
+
+def milestones(last: int) -> list[int]:
+    """Steps worth a row: 0, 1, 2, 5, 10, 20, 50, ... and the last."""
+    rows = [0]
+    for power in count():
+        for digit in (1, 2, 5):
+            if digit * 10**power >= last:
+                return [*rows, last] if last else rows
+            rows.append(digit * 10**power)
+    raise AssertionError
+
+
+def _print_table(console: Console, title: str, table: Table) -> None:
+    # Apart from the table: as its title it would be broken to the width of the table.
+    console.print(title, style="bold")
+    console.print(table)
+
+
+def _table() -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+
+
+def _error_table(evaluations: Sequence[Evaluation]) -> Table:
+    table = _table()
+    table.add_column("steps", justify="right")
+    for evaluation in evaluations:
+        table.add_column(evaluation.difficulty, justify="right", min_width=9)
+    for step in milestones(max(len(evaluation.error_by_step) for evaluation in evaluations) - 1):
+        curves = (evaluation.error_by_step for evaluation in evaluations)
+        table.add_row(str(step), *(f"{curve[min(step, len(curve) - 1)]:.2e}" for curve in curves))
+    return table
+
+
+def _summary_table(evaluations: Sequence[Evaluation], paper: Mapping[str, float]) -> Table:
+    table = _table()
+    table.add_column("\nproblems")
+    copied = [evaluation.copy_error for evaluation in evaluations]
+    floors = ["predict\nzero", *([] if None in copied else ["\ncopy"])]
+    for heading in ("\nerror", "paper's\nIREM", *floors, "con-\nverged"):
+        table.add_column(heading, justify="right")
+    for heading in ("steps:\nmean", "\nmedian", "\nmin", "\nmax"):
+        table.add_column(heading, justify="right")
+    for evaluation in evaluations:
+        steps = evaluation.statistics()
+        reported = paper.get(evaluation.difficulty)
+        table.add_row(
+            evaluation.difficulty,
+            f"{evaluation.error:.2e}",
+            "-" if reported is None else f"{reported:.1e}",
+            f"{evaluation.zero_error:.3f}",
+            *([] if evaluation.copy_error is None else [f"{evaluation.copy_error:.3g}"]),
+            f"{evaluation.converged:.1%}",
+            f"{steps['mean']:.1f}",
+            *(f"{steps[name]:g}" for name in ("median", "min", "max")),
+        )
+    return table
+
+
+def _histogram(evaluations: Sequence[Evaluation]) -> Table:
+    edges = step_edges(evaluations, _BINS)
+    bins = list(pairwise(edges))
+    counts = {
+        each.difficulty: [sum(low <= step < high for step in each.steps) for low, high in bins] for each in evaluations
+    }
+    most = max(max(column) for column in counts.values())
+    table = _table()
+    table.add_column("steps", justify="right")
+    for difficulty in counts:
+        table.add_column(difficulty, width=_BAR + 7)
+    for row, (low, high) in enumerate(bins):
+        label = str(low) if high - low == 1 else f"{low}-{high - 1}"
+        table.add_row(label, *(_bar(column[row], most) for column in counts.values()))
+    return table
+
+
+def _bar(value: int, most: int) -> str:
+    filled = round(_BAR * value / most)
+    return "█" * max(filled, 1) + f" {value}" if value else ""

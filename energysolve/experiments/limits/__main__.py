@@ -1,0 +1,5 @@
+"""``python -m energysolve.experiments.limits``."""
+
+from .bounds import main
+
+main()

@@ -1,0 +1,289 @@
+"""The floors and limits of the tasks with continuous answers, as a result file and a figure.
+
+    python -m energysolve.experiments.limits --output docs/results/limits.json
+
+Every number is a mean over fresh problems, with its standard error. The limit of completion is the error of the
+posterior mean (see `gibbs` beside this module), as a ratio to copying on the same problems, which varies less
+from sample to sample than the error itself. The file is written after every part, for an interrupted run to be of use.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ...evaluation.floors import MEAN_SAMPLE, copy, floors
+from ...files import write_atomic
+from ...provenance import environment
+from ...seeding import stream
+from ...tasks import Addition, Completion, Inverse, Task
+from .gibbs import PosteriorMean, posterior_mean
+
+TASKS: dict[str, Callable[[], Task]] = {"addition": Addition, "inverse": Inverse, "completion": Completion}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How much is computed.
+
+    Attributes:
+        problems: for the floors.
+        means: problems that constant answers are the mean of.
+        gibbs_problems: the first of these, for the limit of completion.
+        sweeps: of Gibbs sampling that are averaged over.
+        burn_in: sweeps before these.
+        chains: for each problem, and as many again that start at the factors that made it.
+        chunk: problems sampled together, for memory not to grow with their number.
+        seed: of problems and chains.
+    """
+
+    problems: int = 10_000
+    means: int = MEAN_SAMPLE
+    gibbs_problems: int = 200
+    sweeps: int = 1000
+    burn_in: int = 200
+    chains: int = 4
+    chunk: int = 25
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 2 <= self.gibbs_problems <= self.problems:
+            raise ValueError(
+                f"gibbs_problems must be from 2 to problems, got {self.gibbs_problems!r} of {self.problems!r}."
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class LimitSample:
+    """The errors of posterior means, problem by problem.
+
+    Attributes:
+        copy: ``(batch,)``, the error of copying.
+        raw: ``(noted, batch)``, the error of the mean of the chains after so many sweeps.
+        monte_carlo: ``(noted, batch)``, how much of it is expected from the chains being finite.
+        chains: ``(chains, batch)``, the error of each chain's own mean over all sweeps.
+        variance: ``(batch,)``, the mean posterior variance of the entries.
+        r_hat: ``(entries,)``, of the entries that were not seen.
+    """
+
+    copy: Float[Tensor, " batch"]
+    raw: Float[Tensor, "noted batch"]
+    monte_carlo: Float[Tensor, "noted batch"]
+    chains: Float[Tensor, "chains batch"]
+    variance: Float[Tensor, " batch"]
+    r_hat: Float[Tensor, " entries"]
+
+    @classmethod
+    def of(cls, posterior: PosteriorMean, copied: Tensor, seen: Tensor, target: Tensor) -> "LimitSample":
+        """The errors of estimates for some problems."""
+        return cls(
+            copy=copied,
+            raw=posterior.error(target),
+            monte_carlo=posterior.monte_carlo_variance(),
+            chains=posterior.chain_errors(target)[-1],
+            variance=posterior.variance.mean((-1, -2)),
+            r_hat=posterior.r_hat[~seen],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence["LimitSample"]) -> "LimitSample":
+        """Several samples as one."""
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts], -1) for field in fields(cls)))
+
+    def curves(self) -> dict[str, list[float]]:
+        """Ratios to copying after the noted sweeps."""
+        copied = self.copy.mean()
+        return {
+            "raw_ratio": (self.raw.mean(1) / copied).tolist(),
+            "ratio": ((self.raw - self.monte_carlo).mean(1) / copied).tolist(),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """The limit after all sweeps, JSON-able."""
+        error = self.raw[-1] - self.monte_carlo[-1]
+        ratio = error.mean() / self.copy.mean()
+        # Of a ratio of means, by the delta method.
+        ratio_error = standard_error(error - ratio * self.copy) / self.copy.mean().item()
+        # The chains of all problems with the same number are one independent estimate; their mean errs less than one.
+        between = self.chains.mean(1).std() / len(self.chains) ** 0.5
+        return {
+            "copy": self.copy.mean().item(),
+            "error": error.mean().item(),
+            "standard_error": standard_error(error),
+            "raw_error": self.raw[-1].mean().item(),
+            "monte_carlo_bias": self.monte_carlo[-1].mean().item(),
+            "monte_carlo_error": between.item(),
+            "ratio": ratio.item(),
+            "ratio_standard_error": ratio_error,
+            "posterior_variance": self.variance.mean().item(),
+            "posterior_variance_standard_error": standard_error(self.variance),
+            "r_hat": {
+                "median": self.r_hat.median().item(),
+                "99%": self.r_hat.double().kthvalue(max(1, int(0.99 * len(self.r_hat))))[0].item(),
+                "max": self.r_hat.max().item(),
+            },
+        }
+
+
+def completion_problems(
+    task: Completion, difficulty: str, count: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Problems, targets and the factor V ``(count, columns, rank)`` that made them, by drawing it once more.
+
+    Raises:
+        RuntimeError: if the task has come to draw its problems in another way.
+    """
+    again = torch.Generator(generator.device)
+    again.set_state(generator.get_state())
+    x, target = task.sample(count, difficulty, generator)
+    u = torch.randn(count, task.rows, task.rank, generator=again)
+    v = torch.randn(count, task.rank, task.columns, generator=again)
+    noise = (target - u @ v / task.scale(difficulty)).square().mean().sqrt().item()
+    if not 0.8 * task.noise < noise < 1.2 * task.noise:
+        raise RuntimeError(f"These factors leave noise of {noise:.3g}, not {task.noise:.3g}: they made other problems.")
+    return x, target, v.mT
+
+
+def measure(setting: Setting) -> Iterator[dict[str, Any]]:
+    """Floors and limits, JSON-able: all that is known after every part, by task and difficulty."""
+    result: dict[str, Any] = {name: {} for name in TASKS}
+    for name, make in TASKS.items():
+        task = make()
+        for difficulty in task.difficulties:
+            generator = stream(f"limits {name} {difficulty}", setting.seed)
+            problems = _problems(task, difficulty, setting.problems, generator)
+            means = stream(f"limits {name} {difficulty}, means", setting.seed)
+            errors = floors(task, difficulty, *problems[:2], means, setting.means)
+            found = {
+                floor: {"error": each.double().mean().item(), "standard_error": standard_error(each)}
+                for floor, each in errors.items()
+            }
+            part = result[name][difficulty] = {"problems": setting.problems, "floors": found}
+            yield result
+            if isinstance(task, Completion):
+                few = (tensor[: setting.gibbs_problems] for tensor in problems)
+                for part["limit"] in completion_limit(task, difficulty, *few, setting=setting):
+                    yield result
+
+
+def completion_limit(
+    task: Completion, difficulty: str, x: Tensor, target: Tensor, v: Tensor, *, setting: Setting
+) -> Iterator[dict[str, Any]]:
+    """The error of the posterior mean, JSON-able, again after every chunk of problems.
+
+    Args:
+        task: source of the problems.
+        difficulty: of the problems.
+        x: the problems, ``(batch, rows, columns)``.
+        target: their answers.
+        v: ``(batch, columns, rank)``, the factor that made them.
+        setting: sweeps, chains and the size of a chunk.
+    """
+    generator = stream(f"limits completion {difficulty}, chains", setting.seed)
+    length = {"sweeps": setting.sweeps, "burn_in": setting.burn_in, "chains": setting.chains}
+    samples: dict[str, list[LimitSample]] = {"prior": [], "truth": []}
+    for begin in range(0, len(x), setting.chunk):
+        rows = slice(begin, begin + setting.chunk)
+        seen, copied, noted = x[rows] != 0, copy(task, x[rows], target[rows]), ()
+        for origin, start in (("prior", None), ("truth", v[rows])):
+            posterior = posterior_mean(
+                x[rows],
+                seen,
+                scale=task.scale(difficulty),
+                noise=task.noise,
+                rank=task.rank,
+                **length,
+                generator=generator,
+                start=start,
+            )
+            noted = posterior.sweeps
+            samples[origin].append(LimitSample.of(posterior, copied, seen, target[rows]))
+        whole = {origin: LimitSample.joined(parts) for origin, parts in samples.items()}
+        found = {"method": "Gibbs sampling", "problems": len(whole["prior"].copy)} | length | whole["prior"].summary()
+        found["by_sweeps"] = {"sweeps": list(noted)} | whole["prior"].curves()
+        found["from_truth"] = whole["truth"].summary() | {"by_sweeps": whole["truth"].curves()}
+        yield found
+
+
+def standard_error(values: Tensor) -> float:
+    """Of the mean of values that are independent."""
+    return (values.double().std() / len(values) ** 0.5).item()
+
+
+def save_figure(tasks: dict[str, Any], path: Path) -> list[Path]:
+    """Draw the error of completion against the sweeps of Gibbs sampling, as PNG and SVG; imports matplotlib.
+
+    Args:
+        tasks: what `measure` gives.
+        path: of the files, without their suffix.
+
+    Returns:
+        The files.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    from ...evaluation.figures import save
+
+    style: dict[Any, Any] = {"axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "energysolve"}
+    with rc_context(style):
+        figure = Figure(figsize=(10, 4.4), layout="constrained")
+        figure.suptitle("Completion: the posterior mean by Gibbs sampling", fontsize=12)
+        panels = figure.subplots(1, 2)
+        for axes, (difficulty, part) in zip(panels, tasks["completion"].items(), strict=True):
+            limit = part["limit"]
+            curves, truth = limit["by_sweeps"], limit["from_truth"]["by_sweeps"]
+            axes.axhline(1, color="black", linewidth=1, label="copying")
+            for values, color, line, label in (
+                (curves["raw_ratio"], "#D55E00", "--", f"mean of {limit['chains']} chains"),
+                (curves["ratio"], "#D55E00", "-", "less its Monte Carlo variance"),
+                (truth["ratio"], "#0072B2", "-", "the same, chains started at the true factors"),
+            ):
+                axes.plot(curves["sweeps"], values, line, color=color, linewidth=1.8, marker=".", label=label)
+            title = f"{difficulty}: {limit['ratio']:.4f} ± {limit['ratio_standard_error']:.4f} of copying"
+            axes.set(xscale="log", xlabel=f"sweeps kept, after {limit['burn_in']} that are not", title=title)
+            axes.set_ylabel("mean squared error, ratio to copying")
+            axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+            axes.xaxis.set_major_formatter("{x:g}")
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9
+        )
+        return save(figure, path.parent, path.name)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the result file and, beside it, the figure ``NAME-completion.png`` and ``.svg``."""
+    parser = argparse.ArgumentParser(prog="python -m energysolve.experiments.limits", description=measure.__doc__)
+    parser.add_argument("--output", type=Path, required=True, help="the result file, as JSON")
+    for field in fields(Setting):
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=int, default=field.default, help="by default %(default)s")
+    given = sys.argv[1:] if arguments is None else arguments
+    options = vars(parser.parse_args(given))
+    path: Path = options.pop("output")
+    setting = Setting(**options)
+    head = {"kind": "limits", "command": shlex.join([*parser.prog.split(), *given]), "seed": setting.seed}
+    content: dict[str, Any] = {}
+    for tasks in measure(setting):
+        content = head | {"complete": False, "setting": asdict(setting), "tasks": tasks} | environment()
+        _write(path, content)
+    _write(path, content | {"complete": True})
+    save_figure(content["tasks"], path.with_name(f"{path.stem}-completion"))
+
+
+def _problems(task: Task, difficulty: str, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    if isinstance(task, Completion):
+        return completion_problems(task, difficulty, count, generator)
+    return task.sample(count, difficulty, generator)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

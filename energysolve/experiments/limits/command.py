@@ -1,0 +1,32 @@
+"""The command line of the small experiments that take nothing but problems and a seed."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..runs import Laboratory
+
+
+def measured(
+    name: str, measure: Callable[[int, int], dict[str, Any]], description: str | None, arguments: Sequence[str] | None
+) -> None:
+    """Parse ``--output``, ``--problems`` and ``--seed``, measure, and write the result file.
+
+    Args:
+        name: of the module in this package, and the kind of its results.
+        measure: from the number of problems and the seed, the results as JSON.
+        description: for ``--help``.
+        arguments: those of the command line if None.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m energysolve.experiments.limits.{name}", description=description)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--problems", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(arguments)
+    command = f"{parser.prog} {shlex.join(sys.argv[1:] if arguments is None else arguments)}"
+    laboratory = Laboratory(given.output.parent, given.output.parent, command)
+    result = measure(given.problems, given.seed)
+    laboratory.write(given.output, {"kind": name, "command": command, **result})

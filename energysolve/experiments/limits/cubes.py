@@ -1,0 +1,99 @@
+"""What cubes of a matrix's probes tell of its missing entries: how many of them completion beyond copying takes.
+
+    python -m energysolve.experiments.limits.cubes --output docs/results/cubes.json
+
+Of a low-rank matrix the missing entries are uncorrelated with those that are seen; the products of three of these,
+``X X^T X``, are the first functions that tell of them. Cubes ``(u^T X v)^3`` hold them: the mean of ``(u^T X v)^4``
+over all directions is ``|X|^4 + 2 tr (X X^T)^2`` times a constant. (Of inner products with matrices in all directions
+only ``|X|^4`` would be left, which tells nothing.) The answer here is the matrix that is seen plus
+``c sum_k He_3(u_k^T X v_k) u_k v_k^T`` for random directions, with ``He_3(s) = s^3 - 3 s`` and one coefficient ``c`` of
+least squares over problems of the training difficulty: as it is, and with what is seen left alone.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ...seeding import stream
+from ...tasks import Completion
+from .command import measured
+
+COUNTS = (128, 512, 2048, 8192)
+"""Numbers of directions."""
+_FITTED = 20_000
+_CHUNK = 1000
+
+
+class Cubes:
+    """The correction by cubes along some directions.
+
+    Args:
+        count: of directions, which are uniform on the spheres of either side.
+        unit: the standard deviation of an entry, so that probes have one of about one.
+        shape: of the matrices.
+        generator: source of randomness.
+    """
+
+    def __init__(self, count: int, unit: float, shape: tuple[int, int], generator: torch.Generator):
+        self.of_rows, self.of_columns = (
+            nn.functional.normalize(torch.randn(count, size, generator=generator), dim=1) for size in shape
+        )
+        self.unit = unit
+
+    def __call__(self, x: Float[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns"]:
+        s = ((self.of_rows @ x) * self.of_columns).sum(-1) / self.unit
+        return self.of_rows.T @ ((s**3 - 3 * s).unsqueeze(-1) * self.of_columns)
+
+
+def measure(problems: int, seed: int) -> dict[str, Any]:
+    """Errors over that of copying on fresh problems, by number of directions and difficulty, as JSON."""
+    task = Completion()
+    unit = task.sample(_FITTED, "same", stream("cubes, unit", seed))[0].std().item()
+    rows = []
+    for count in COUNTS:
+        cubes = Cubes(count, unit, (task.rows, task.columns), stream(f"cubes {count}", seed))
+        coefficients = _fitted(cubes, task, seed)
+        row: dict[str, Any] = {"directions": count, "coefficients": coefficients.tolist()}
+        for difficulty in task.difficulties:
+            errors = [0.0, 0.0]
+            copying = 0.0
+            for missing, corrections in _batches(cubes, task, problems, difficulty, f"cubes {difficulty}", seed):
+                copying += missing.square().sum().item()
+                for i, correction in enumerate(corrections):
+                    errors[i] += (missing - coefficients[i] * correction).square().sum().item()
+            row[difficulty] = {"all": errors[0] / copying, "missing": errors[1] / copying}
+        rows.append(row)
+    return {"problems": problems, "fitted": _FITTED, "seed": seed, "rows": rows}
+
+
+def _fitted(cubes: Cubes, task: Completion, seed: int) -> Tensor:
+    """The coefficient of each of the two corrections."""
+    along, squares = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+    for missing, corrections in _batches(cubes, task, _FITTED, "same", "cubes, fitted", seed):
+        for i, correction in enumerate(corrections):
+            along[i] += (missing * correction).sum()
+            squares[i] += correction.square().sum()
+    return along / squares
+
+
+def _batches(
+    cubes: Cubes, task: Completion, problems: int, difficulty: str, purpose: str, seed: int
+) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
+    """What is missing, and the corrections of all entries and of the missing ones alone."""
+    generator = stream(purpose, seed)
+    for begin in range(0, problems, _CHUNK):
+        x, target = task.sample(min(_CHUNK, problems - begin), difficulty, generator)
+        correction = cubes(x)
+        yield target - x, (correction, torch.where(x == 0, correction, 0))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    measured("cubes", measure, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main()

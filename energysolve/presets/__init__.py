@@ -1,0 +1,1 @@
+"""How the energies of each task are built, trained and solved."""

@@ -1,0 +1,1 @@
+"""Files of problems and of answers, larger than memory."""

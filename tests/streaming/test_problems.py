@@ -1,0 +1,171 @@
+"""Files of problems: what is read, what is refused, and in how much memory."""
+
+import io
+import math
+import pickle
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+from file_solving import DIM, PROBLEMS, RANDOM, make_solver, save
+from hypothesis import given
+from hypothesis import strategies as st
+
+from energysolve import MLPEnergy, Uniform
+from energysolve.streaming.problems import open_problems
+from energysolve.streaming.solve import solve_file
+
+
+@given(
+    rows=st.integers(0, 9),
+    shape=st.sampled_from([(1,), (3,), (2, 2)]),
+    kind=st.sampled_from(["<f8", ">f8", "<f4", ">f4", "<f2", "|i1", "<i8", ">u2"]),
+    name=st.sampled_from(["p.npz", "p.zip.npz", "p.npy", "p.csv"]),
+    start=st.integers(0, 9),
+    size=st.integers(1, 10),
+)
+def test_blocks_are_the_rows(tmp_path_factory, rows, shape, kind, name, start, size):
+    x = RANDOM.integers(0, 100, (rows, *shape)).astype(kind)
+    if name == "p.csv":
+        x = x.reshape(rows, math.prod(shape))
+    opened = open_problems(save(tmp_path_factory.mktemp("p") / name, x))
+    assert opened.rows == rows
+    assert opened.row_shape == x.shape[1:] or (rows == 0 and name == "p.csv")
+    start = min(start, rows)
+    blocks = list(opened.blocks(start, size))
+    assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
+    assert len(blocks) == max(-(-(rows - start) // size), rows == 0)
+    expected = x[start:].reshape(rows - start, *opened.row_shape)
+    np.testing.assert_array_equal(np.concatenate([expected[:0], *blocks]), expected)
+
+
+def test_the_array_may_have_any_name_if_it_is_alone(tmp_path):
+    save(tmp_path / "p.npz", PROBLEMS, name="observed")
+    assert open_problems(tmp_path / "p.npz").rows == 11
+    np.savez(tmp_path / "two.npz", x=PROBLEMS, target=np.zeros(3))
+    assert open_problems(tmp_path / "two.npz").row_shape == (DIM,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1,2\n3,4\n",
+        "a,b\n1,2\n3,4",
+        "\ufeff1,2\n3,4",
+        "a,b\r\n\r\n1.0, 2e0\r\n 3,4 \r\n\r\n",
+        ' "a" ,b\n\n+1,2.\n3,4\n',
+    ],
+)
+def test_tables_have_headers_and_blank_lines_or_not(text, tmp_path):
+    (tmp_path / "p.csv").write_text(text, encoding="utf-8", newline="")
+    opened = open_problems(tmp_path / "p.csv")
+    assert (opened.rows, opened.row_shape) == (2, (2,))
+    np.testing.assert_array_equal(np.concatenate(list(opened.blocks(0, 1))), [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("name", ["p.npz", "p.zip.npz", "p.npy", "p.csv"])
+def test_reading_takes_the_memory_of_a_chunk(name, tmp_path):
+    def peak(rows):
+        opened = open_problems(save(tmp_path / name, np.arange(rows * 50.0).reshape(rows, 50)))
+        tracemalloc.start()
+        firsts = [block[0, 0] for block in open_problems(opened.path).blocks(rows // 2, 100)]
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert firsts == [row * 50 for row in range(rows // 2, rows, 100)]
+        return most
+
+    few, many = peak(1_000), peak(8_000 if name == "p.csv" else 32_000)  # 3.2 and 12.8 MB
+    assert many < few + 1_000_000
+
+
+class Trap:
+    """Pickled, it would call a function when it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("unpickled",)
+
+
+def npz(**members):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name.replace("__", "."), data)
+    return content.getvalue()
+
+
+def npy(x):
+    content = io.BytesIO()
+    np.save(content, x)
+    return content.getvalue()
+
+
+def altered(content, at):
+    return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
+
+
+def claiming(shape):
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "<f8", "fortran_order": False, "shape": shape})
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.txt", b"1,2", r"none of the files that can be read: \.npz, \.npy, \.csv"),
+        ("p.npy", npy(np.ones((4, 3)).T), "numpy.ascontiguousarray"),
+        ("p.npz", npz(x__npy=npy(np.ones((4, 3)).T)), "numpy.ascontiguousarray"),
+        ("p.npy", npy(np.array([[Trap()] * 4] * 2)), "never unpickled"),
+        ("p.npz", npz(x__npy=npy(np.array([[Trap()] * 4]))), "never unpickled"),
+        ("p.npz", pickle.dumps(np.ones((2, 4))), "no .npz file"),
+        ("p.npy", pickle.dumps(np.ones((2, 4))), "numpy.save"),
+        ("p.npy", npy(np.ones(4)), r"shape \(4,\)"),
+        ("p.npy", npy(np.float64(4)), r"shape \(\)"),
+        ("p.npy", npy(np.ones((2, 4)) > 0), "type bool"),
+        ("p.npy", npy(np.ones((2, 4)) * 1j), "type complex128"),
+        ("p.npy", npy(np.array([["a"] * 4])), "type <U1"),
+        ("p.npy", npy(np.zeros((2, 4), dtype=[("a", "f8")])), "real numbers"),
+        ("p.npy", b"\x93NUMPY\x03" + npy(np.ones((2, 4)))[7:], "numpy.save"),
+        ("p.npy", npy(np.ones((2, 4)))[:-1], "truncated"),
+        ("p.npy", npy(np.ones((2, 4))) + b"1", "more in it"),
+        ("p.npy", npy(np.ones((2, 4)))[:20], "numpy.save"),
+        ("p.npy", b"", "numpy.save"),
+        ("p.npy", claiming((10**12, 4)), "truncated"),
+        ("p.npz", npz(x__npy=claiming((10**12, 4))), "truncated"),
+        ("p.npz", npz(a__npy=npy(np.ones((2, 4))), b__npy=npy(np.ones((2, 4)))), "the arrays a, b; name .* x"),
+        ("p.npz", npz(a__txt=b""), "no array"),
+        ("p.npz", npz(x__npy=npy(np.ones((2, 4))))[:-30], "no .npz file"),
+        ("p.npz", b"", "no .npz file"),
+        ("p.npz", altered(npz(x__npy=npy(RANDOM.random((99, 4)))), 900), "damaged"),
+        ("p.npy", npy(np.ones((2, 5))), r"5 numbers .*takes 4: .*\(problems, 4\)"),
+        ("p.csv", b"1,2,3\n", "3 numbers"),
+        ("p.csv", b"a,b,c,d\n1,2,3,4\n\n1,2,3\n", "line 4: 3 entries, where the first line has 4"),
+        ("p.csv", b"1,2,3,4\n1,2,x,4\n", "line 2: 'x' is not a number"),
+        ("p.csv", b"1,2,3,\n", "line 1: '' is not a number"),
+        ("p.csv", b"1,2,3,four\n1,2,3,4", "line 1: 'four' is not a number"),
+        ("p.csv", b"1;2;3;4\n", "1 numbers|not a number"),
+        ("p.csv", "1,2,3,4\n".encode("utf-16"), "UTF-8"),
+    ],
+    ids=lambda value: "" if isinstance(value, bytes) else value[:24],
+)
+def test_inputs_that_are_refused(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    solver = make_solver(MLPEnergy(DIM, 2, width=4), init=Uniform((2,)), max_steps=1)
+    with pytest.raises(ValueError, match=message) as caught:
+        solve_file(solver, tmp_path / name, tmp_path / "a.npz", chunk=1)
+    assert str(tmp_path / name) in str(caught.value)
+    assert not (tmp_path / "a.npz").exists()
+
+
+def test_a_missing_input(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no file"):
+        solve_file(make_solver(), tmp_path / "p.npz", tmp_path / "a.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_that_shrinks_is_noticed(tmp_path):
+    opened = open_problems(save(tmp_path / "p.csv", PROBLEMS))
+    save(tmp_path / "p.csv", PROBLEMS[:5])
+    with pytest.raises(ValueError, match="lost lines"):
+        list(opened.blocks(0, 4))

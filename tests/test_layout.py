@@ -1,0 +1,87 @@
+"""Layouts against loops over the samples, and their agreement with each other."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from energysolve import Dense, Segment
+from energysolve.engine.objective import Objective
+from energysolve.layout import layout_of
+from energysolve.optimizers.base import Evaluation
+
+TREES = st.sampled_from([((),), ((3,),), ((2, 2),), ((4,), ()), ((0,), (2,))])
+
+
+@st.composite
+def layouts(draw):
+    batch = draw(st.integers(1, 5))
+    if draw(st.booleans()):
+        return Dense(batch), torch.arange(batch)
+    rows = draw(st.integers(0, 9))
+    index = torch.randint(batch, (rows,), generator=torch.Generator().manual_seed(draw(st.integers(0, 99))))
+    return Segment(index, batch), index
+
+
+def leaf(rows, shape, seed):
+    return torch.randn(rows, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@settings(max_examples=200, deadline=None)
+@given(layouts(), TREES, st.integers(0, 99))
+def test_against_a_loop_over_the_samples(case, shapes, seed):
+    layout, index = case
+    tree = tuple(leaf(layout.rows, shape, seed + i) for i, shape in enumerate(shapes))
+    other = tuple(leaf(layout.rows, shape, seed + 50 + i) for i, shape in enumerate(shapes))
+    own = [torch.cat([part[index == i].flatten() for part in tree]) for i in range(layout.batch)]
+    others = [torch.cat([part[index == i].flatten() for part in other]) for i in range(layout.batch)]
+    torch.testing.assert_close(sum(map(layout.sum, tree)), torch.stack([entries.sum() for entries in own]))
+    torch.testing.assert_close(layout.norm(tree), torch.stack([entries.norm() for entries in own]))
+    torch.testing.assert_close(layout.dot(tree, other), torch.stack([a @ b for a, b in zip(own, others, strict=True)]))
+    mask = torch.arange(layout.batch) % 2 == 0
+    for new, a, b in zip(layout.where(mask, tree, other), tree, other, strict=True):
+        for row in range(layout.rows):
+            assert torch.equal(new[row], (a if mask[index[row]] else b)[row])
+    value = torch.arange(layout.batch, dtype=torch.float64)
+    for scaled, part in zip(layout.scale(value, tree), tree, strict=True):
+        for row in range(layout.rows):
+            assert torch.equal(scaled[row], part[row] * value[index[row]])
+
+
+@settings(max_examples=200, deadline=None)
+@given(layouts(), st.integers(0, 99), st.sampled_from([torch.nan, torch.inf, -torch.inf, 1e308]))
+def test_what_is_not_finite_is_found_and_nothing_else(case, seed, value):
+    layout, index = case
+    part = leaf(layout.rows, (3,), seed)
+    if layout.rows:
+        part[seed % layout.rows] = value  # three of 1e308 overflow in a sum, and are finite all the same
+    energy = torch.zeros(layout.batch, dtype=torch.float64)
+    energy[0] = value
+    objective, at = Objective(lambda x, y: y, None, layout), Evaluation((part,), energy, (part,))
+    expected = torch.stack([part[index == i].isfinite().all() & energy[i].isfinite() for i in range(layout.batch)])
+    assert torch.equal(objective.finite(at), expected)
+    assert not (objective.surely_finite(at) & ~expected).any()
+
+
+@settings(max_examples=200, deadline=None)
+@given(layouts(), st.data())
+def test_selection_keeps_the_rows_of_the_chosen_samples(case, data):
+    layout, _ = case
+    chosen = torch.tensor(data.draw(st.permutations(range(layout.batch)))[: data.draw(st.integers(1, layout.batch))])
+    part = leaf(layout.rows, (2,), 0)
+    selected, rows = layout.select(chosen)
+    assert selected.batch == len(chosen)
+    assert selected.rows == len(rows)
+    torch.testing.assert_close(selected.sum(part[rows]), layout.sum(part)[chosen])
+
+
+@pytest.mark.parametrize(
+    ("x", "batch"),
+    [
+        (torch.zeros(4, 2), 4),
+        ({"b": torch.zeros(3, 1), "a": torch.zeros(7)}, 3),
+        ((None, [torch.zeros(2)]), 2),
+    ],
+)
+def test_the_default_is_the_leading_size_of_the_first_tensor(x, batch):
+    assert layout_of(x) == Dense(batch)
