@@ -7,7 +7,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from ..files import write_atomic
+from ..files import write_atomic, write_json
 from ..pretrained.files import CONFIG, WEIGHTS
 from .base import Baseline
 from .feedforward import Feedforward
@@ -42,7 +42,7 @@ def save(model: Baseline, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # The weights first: a folder is recognized by its configuration.
     write_atomic(folder / WEIGHTS, weights)
-    write_atomic(folder / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+    write_json(folder / CONFIG, config)
 
 
 def load(folder: str | Path) -> Baseline:

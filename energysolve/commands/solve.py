@@ -1,6 +1,5 @@
 """``energysolve solve``."""
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..energies.mlp import MLPEnergy
 from ..evaluation.evaluate import Evaluation, evaluate
 from ..evaluation.report import comparison, print_evaluations
-from ..files import write_atomic
+from ..files import write_json
 from ..presets.catalog import Entry
 from ..presets.resizing import fitted
 from ..pretrained.files import read_config
@@ -95,7 +94,7 @@ def _solve_fresh(
     paths = save_figure(folder, evaluations, entry.paper, title, entry.error)
     result = _solve_result(task, entry, evaluations, model)
     result |= {"seed": seed, "max_steps": solver.max_steps, "seconds": round(seconds, 2)} | environment()
-    write_atomic(folder / "result.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+    write_json(folder / "result.json", result)
     saved = ", ".join(map(str, [*paths, folder / "result.json"]))
     console.print(f"\nSaved {saved} ({seconds:.1f} s)", soft_wrap=True, highlight=False)
 

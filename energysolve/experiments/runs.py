@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.measurement import PROBLEMS, measure
-from ..files import write_atomic
+from ..files import write_atomic, write_json
 from ..pretrained.files import CONFIG
 from ..provenance import environment
 from .methods import METHODS, Method
@@ -86,14 +86,14 @@ class Laboratory:
         if not (folder / CONFIG).exists():
             self.log(f"{run.name}: training")
             settings = method.train(run.task, run.preset, {"seed": run.seed, **dict(run.variant)}, folder)
-            write_atomic(folder / "training.json", _json(settings | environment()))
+            write_json(folder / "training.json", settings | environment())
         return method.load(folder)
 
     def write(self, path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         """Write a result file, with versions, hardware and date; returns what it holds."""
         whole = {**content, **environment()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, _json(whole))
+        write_json(path, whole)
         return whole
 
     def write_page(self, name: str, text: str) -> Path:
@@ -102,7 +102,3 @@ class Laboratory:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.encode())
         return path
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=1, allow_nan=False) + "\n").encode()

@@ -8,7 +8,6 @@ from sample to sample than the error itself. The file is written after every par
 """
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ...evaluation.floors import MEAN_SAMPLE, copy, floors
-from ...files import write_atomic
+from ...files import write_json
 from ...provenance import environment
 from ...seeding import stream
 from ...tasks import Addition, Completion, Inverse, Task
@@ -274,8 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     content: dict[str, Any] = {}
     for tasks in measure(setting):
         content = head | {"complete": False, "setting": asdict(setting), "tasks": tasks} | environment()
-        _write(path, content)
-    _write(path, content | {"complete": True})
+        write_json(path, content)
+    write_json(path, content | {"complete": True})
     save_figure(content["tasks"], path.with_name(f"{path.stem}-completion"))
 
 
@@ -283,7 +282,3 @@ def _problems(task: Task, difficulty: str, count: int, generator: torch.Generato
     if isinstance(task, Completion):
         return completion_problems(task, difficulty, count, generator)
     return task.sample(count, difficulty, generator)
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
