@@ -19,7 +19,7 @@ from ..pretrained.hub import locate
 from ..provenance import environment
 from ..seeding import stream
 from ..solver import EnergySolver
-from ..streaming.problems import open_problems
+from ..streaming.problems import ProblemFile, open_problems
 from ..streaming.solve import Summary, solve_file
 from ..tasks import Task
 from .common import CommandError, TaskName, command_line, entry_of, load_model
@@ -63,7 +63,8 @@ def solve(
         _solve_fresh(task, entry, model or task, solver, source, problems or _PROBLEMS, seed, folder)
     else:
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
-        _solve_file(_for_files(task, solver, source, input), input, output, options)
+        opened = _opened(input)
+        _solve_file(_for_files(task, solver, source, opened), opened, output, options)
 
 
 def _solve_fresh(
@@ -113,7 +114,14 @@ def _solve_result(task: str, entry: Entry, evaluations: list[Evaluation], model:
     }
 
 
-def _for_files(task: str, solver: EnergySolver, source: Task, input: Path) -> EnergySolver:
+def _opened(input: Path) -> ProblemFile:
+    try:
+        return open_problems(input)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _for_files(task: str, solver: EnergySolver, source: Task, input: ProblemFile) -> EnergySolver:
     # A compiled step cannot be compact.
     solver = solver.replace(
         init=solver.init or source.init, layout=solver.layout or source.layout, compact=not solver.compile
@@ -121,12 +129,12 @@ def _for_files(task: str, solver: EnergySolver, source: Task, input: Path) -> En
     if isinstance(solver.energy, MLPEnergy):
         return solver
     try:
-        return fitted(task, solver, open_problems(input).row_shape)
+        return fitted(task, solver, input.row_shape)
     except ValueError as error:
-        raise CommandError(f"{input}: {error}") from error
+        raise CommandError(f"{input.path}: {error}") from error
 
 
-def _solve_file(solver: EnergySolver, input: Path, output: Path, options: dict[str, Any]) -> None:
+def _solve_file(solver: EnergySolver, input: ProblemFile, output: Path, options: dict[str, Any]) -> None:
     console = Console()
     bar = _Bar(console)
     try:
