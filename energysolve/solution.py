@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .trees import tree_leaves
+
 
 class Status(IntEnum):
     """How the solve of one sample ended."""
@@ -47,6 +49,21 @@ class Solution:
     steps: Int[Tensor, " batch"]
     status: Int[Tensor, " batch"]
     record: Any = None
+
+    @classmethod
+    def of_answers(cls, y: Any, z: Any = None, *, batch: int, steps: int = 0) -> "Solution":
+        """Answers that no solve produced, such as those of another method: energies NaN, statuses ``MAX_STEPS``.
+
+        Args:
+            y: the answers.
+            z: scratchpads.
+            batch: the number of samples.
+            steps: that each sample took.
+        """
+        device = tree_leaves(y)[0].device
+        count = torch.full((batch,), steps, device=device)
+        unknown = torch.full((batch,), torch.nan, device=device)
+        return cls(y, z, unknown, count, torch.full_like(count, int(Status.MAX_STEPS)))
 
     @property
     def converged(self) -> Bool[Tensor, " batch"]:
