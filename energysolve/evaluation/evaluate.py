@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from ..recorders import Path, Trajectory
 from ..solution import Solution, Status
 from ..solver import EnergySolver
 from ..tasks import Completion, Task
+from ..trees import tree_map
 from .floors import copy
 
 _CHUNK = 250
@@ -86,11 +86,11 @@ def evaluate(
     errors, steps, status, zero = [], [], [], []
     rows = task.split((x, target))
     for start in range(0, problems, _CHUNK):
-        chunk_x, chunk_target = task.merge(optree.tree_map(lambda leaf: leaf[start : start + _CHUNK], rows))  # noqa: B023
+        chunk_x, chunk_target = task.merge(tree_map(lambda leaf: leaf[start : start + _CHUNK], rows))  # noqa: B023
         with torch.no_grad():
             solution = solver.minimize(chunk_x, generator=generator)
         errors.append(torch.stack([task.error(iterate, chunk_target) for iterate in _iterates(solution)]))
-        nothing = replace(solution, y=optree.tree_map(torch.zeros_like, solution.y))
+        nothing = replace(solution, y=tree_map(torch.zeros_like, solution.y))
         zero.append(task.error(nothing, chunk_target))
         steps.append(solution.steps)
         status.append(solution.status)
