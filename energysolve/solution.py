@@ -1,4 +1,4 @@
-"""What a solve returns."""
+"""The result of a solve."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -17,7 +17,7 @@ class Status(IntEnum):
     CONVERGED = 0
     """The halting criterion fired, possibly at the last iterate."""
     MAX_STEPS = 1
-    """All the steps were taken and the criterion had not fired."""
+    """The limit of steps was reached before the criterion fired."""
     NONFINITE = 2
     """The energy or its gradient became NaN or infinite; the answer is the last iterate at which both were finite."""
 
@@ -27,20 +27,20 @@ class NonfiniteError(RuntimeError):
 
 
 class NotConvergedError(RuntimeError):
-    """Raised by `Solution.raise_for_status(strict=True)` for samples that used up all their steps."""
+    """Raised by `Solution.raise_for_status(strict=True)` for samples that reached the limit of steps."""
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The answers of a solve, sample by sample.
+    """The answers of a solve, sample by sample. ``print(solution)`` summarizes them.
 
     Attributes:
         y: the answers, with the structure and shapes of the initial ``y``.
         z: the scratchpad at the same iterate, or None (Appendix B of the paper).
-        energy: ``(batch,)``, the energy at this very ``y``; not part of any gradient graph.
+        energy: ``(batch,)``, the energy at the returned ``y``; carries no gradient.
         steps: ``(batch,)`` int64, the number of updates that led to this ``y``.
         status: ``(batch,)`` int64, values of `Status`.
-        record: what the recorder kept, or None.
+        record: the result of the recorder, or None.
     """
 
     y: Any
@@ -51,19 +51,27 @@ class Solution:
     record: Any = None
 
     @classmethod
-    def of_answers(cls, y: Any, z: Any = None, *, batch: int, steps: int = 0) -> "Solution":
-        """Answers that no solve produced, such as those of another method: energies NaN, statuses ``MAX_STEPS``.
+    def of_answers(
+        cls, y: Any, z: Any = None, *, steps: int | Int[Tensor, " batch"] = 0, batch: int | None = None
+    ) -> "Solution":
+        """A solution made of answers that no solve produced, for functions that expect one, such as `Task.error`.
+
+        The energies are NaN and every status is ``MAX_STEPS``.
 
         Args:
             y: the answers.
-            z: scratchpads.
-            batch: the number of samples.
-            steps: that each sample took.
+            z: the scratchpads, if any.
+            steps: the steps taken, one number for all samples or one per sample.
+            batch: the number of samples; by default the rows of ``y``.
+
+        Example:
+            >>> error = task.error(Solution.of_answers(torch.zeros_like(target)), target)
         """
-        device = tree_leaves(y)[0].device
-        count = torch.full((batch,), steps, device=device)
-        unknown = torch.full((batch,), torch.nan, device=device)
-        return cls(y, z, unknown, count, torch.full_like(count, int(Status.MAX_STEPS)))
+        leaf = tree_leaves(y)[0]
+        energy = leaf.new_full((len(leaf) if batch is None else batch,), torch.nan)
+        if not isinstance(steps, Tensor):
+            steps = torch.full_like(energy, steps, dtype=torch.int64)
+        return cls(y, z, energy, steps, torch.full_like(steps, int(Status.MAX_STEPS)))
 
     @property
     def converged(self) -> Bool[Tensor, " batch"]:
@@ -74,7 +82,7 @@ class Solution:
         """Raise if a sample failed.
 
         Args:
-            strict: treat samples that ran out of steps as failures too.
+            strict: also treat samples that reached the limit of steps as failures.
 
         Raises:
             NonfiniteError: if a sample ended as ``NONFINITE``; the message lists the indices.
@@ -89,14 +97,20 @@ class Solution:
         unfinished = (self.status == Status.MAX_STEPS).nonzero().flatten()
         if strict and len(unfinished):
             raise NotConvergedError(
-                f"{len(unfinished)} of {len(self.status)} samples used up their steps before the halting criterion "
+                f"{len(unfinished)} of {len(self.status)} samples reached the limit of steps before the halting criterion "
                 f"fired: {_listed(unfinished)}. Allow more max_steps or a looser tolerance."
             )
 
     def __repr__(self) -> str:
+        if not len(self.status):
+            return "Solution(empty)"
         counts = torch.bincount(self.status.cpu(), minlength=len(Status)).tolist()
         outcome = ", ".join(f"{counts[s]} {s.name}" for s in Status if counts[s])
-        return f"Solution(batch={len(self.status)}: {outcome or 'empty'})"
+        steps, energy = self.steps.double(), self.energy.double()
+        return (
+            f"Solution({outcome}; steps: mean {steps.mean():.1f}, most {steps.max():.0f}; "
+            f"energy: mean {energy.mean():.4g}, min {energy.min():.4g}, max {energy.max():.4g})"
+        )
 
 
 def _listed(indices: Tensor, most: int = 20) -> str:
