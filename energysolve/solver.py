@@ -24,6 +24,7 @@ from .recorders import Nothing, Recorder
 from .solution import Solution
 from .trees import tree_leaves, tree_map
 
+
 class EnergySolver(Pretrained, nn.Module):
     """Finds low-energy answers: ``solver.minimize(x)``.
 

@@ -47,7 +47,7 @@ def bench(
     batch_size: Annotated[int, typer.Option(min=1, help="New problems an iteration; as many are replayed.")] = 128,
     compile: Annotated[bool, typer.Option("--compile/--no-compile", help="Measure compiled training.")] = True,
     iterations: Annotated[int, typer.Option(min=2, help="target: iterations of this library.")] = ITERATIONS,
-    reference_iterations: Annotated[int, typer.Option(min=1, help="target: most iterations of the reference.")] = 12_000,
+    reference_iterations: Annotated[int, typer.Option(min=1, help="target: the reference's limit.")] = 12_000,
     resume: Annotated[bool, typer.Option("--resume", help="target: continue the run of the reference.")] = False,
     model: Annotated[str, typer.Option(help="solve: a shipped name or a folder.")] = "addition-mlp",
 ):

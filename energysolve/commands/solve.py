@@ -72,7 +72,7 @@ def solve(
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
         _solve_file(solver, domain, source, input, output, options)
     elif domain is None or source is None:
-        raise CommandError(f"The model {name} is of no task that is known here: name a TASK, or give a file as --input.")
+        raise CommandError(f"The model {name} fits no known task: name a TASK, or give a file as --input.")
     else:
         folder = output or Path("out") / f"solve-{domain.name}"
         _solve_fresh(domain, name, solver, source, problems or _PROBLEMS, seed, folder, device)
@@ -145,7 +145,9 @@ def _solve_file(
         summary = solve_file(solver, problems, output, progress=bar, **options)
     except KeyboardInterrupt:
         bar.stop()
-        console.print(f"Interrupted after {bar.done:,} problems, which are kept. Continue with --resume.", soft_wrap=True)
+        console.print(
+            f"Interrupted after {bar.done:,} problems, which are kept. Continue with --resume.", soft_wrap=True
+        )
         raise typer.Exit(130) from None
     except ValueError as error:
         raise CommandError(str(error)) from error

@@ -37,10 +37,10 @@ _COMMAND = (
 
 
 def train(
-    task: Annotated[str, typer.Argument(help=task_help("; or a task of your own, package.module:Task"), metavar="TASK")],
-    preset: Annotated[
-        str, typer.Option(help="paper, tuned or best; other options change its settings.")
-    ] = "tuned",
+    task: Annotated[
+        str, typer.Argument(help=task_help("; or a task of your own, package.module:Task"), metavar="TASK")
+    ],
+    preset: Annotated[str, typer.Option(help="paper, tuned or best; other options change its settings.")] = "tuned",
     energy: EnergyName = None,
     iterations: Annotated[int | None, typer.Option(min=1, help="Updates of the energy's parameters.")] = None,
     seed: Annotated[
@@ -50,7 +50,7 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what that folder holds.")] = False,
     checkpoint_every: Annotated[int, typer.Option(min=0, help="Iterations between checkpoints; 0: none.")] = 1000,
     keep_checkpoints: Annotated[int, typer.Option(min=1, help="How many of the newest, besides the best.")] = 2,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the latest checkpoint in that folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the latest checkpoint.")] = False,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate of Adam.")] = None,
     schedule: Annotated[
         str | None, typer.Option(help=f"Schedule of the learning rate: {', '.join(_SCHEDULES)}.")
@@ -145,21 +145,21 @@ def _evaluate_and_save(
 def _check_folder(folder: Path, overwrite: bool, resume: bool, checkpoints: Checkpoints | None) -> None:
     """Make the folder; a CommandError if something in it would be lost."""
     if resume and overwrite:
-        raise CommandError("--resume goes on with what the folder holds and --overwrite throws it away: choose one.")
+        raise CommandError("--resume continues what the folder holds and --overwrite deletes it: choose one.")
     if resume and checkpoints is None:
         raise CommandError("--resume needs checkpoints: leave out --checkpoint-every 0.")
     check_free_to_write(folder, (WEIGHTS, CONFIG), overwrite or resume)
     old = checkpoints.iterations() if checkpoints and not resume else []
     if checkpoints and old and not overwrite:
         raise CommandError(
-            f"{checkpoints.folder} holds checkpoints of another run, the latest after iteration {old[-1]}. Go on from "
-            "it with --resume, begin anew with --overwrite, or choose another --output."
+            f"{checkpoints.folder} holds checkpoints of another run, the latest after iteration {old[-1]}. Continue "
+            "it with --resume, start again with --overwrite, or choose another --output."
         )
     for iteration in old:
         checkpoints.path(iteration).unlink(missing_ok=True)  # pyright: ignore
 
 
-def _fit(console: Console, trainer: Trainer, iterations: int, checkpoints: Checkpoints | None, resume: bool) -> float:
+def _fit(console: Console, trainer: Any, iterations: int, checkpoints: Checkpoints | None, resume: bool) -> float:
     """Train with a progress bar; returns the seconds that it took."""
     started = time.perf_counter()
     bar = ProgressBar(console)
@@ -169,7 +169,7 @@ def _fit(console: Console, trainer: Trainer, iterations: int, checkpoints: Check
     except KeyboardInterrupt:
         console.print(f"Interrupted after {bar.iteration} of {iterations} iterations; no solver was saved.")
         if bar.checkpoint:
-            console.print(f"The same command with --resume goes on from {bar.checkpoint}.", soft_wrap=True)
+            console.print(f"The same command with --resume continues from {bar.checkpoint}.", soft_wrap=True)
         raise typer.Exit(130) from None
     except (NonfiniteLossError, CheckpointError) as error:
         raise CommandError(str(error)) from error

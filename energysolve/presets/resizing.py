@@ -2,6 +2,7 @@
 
 import torch
 
+from ..energy import Energy
 from ..solver import EnergySolver
 from ..tasks import Task
 from .preset import Preset
@@ -17,16 +18,15 @@ def rebuilt(solver: EnergySolver, preset: Preset, task: Task) -> EnergySolver:
     """
     with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten, draw nothing from the user
         made = preset.build(task, {**preset.settings, "seed": preset.seed})
-    if made.energy.config() == solver.energy.config():  # pyright: ignore[reportAttributeAccessIssue]
+    old, new = solver.energy, made.energy
+    assert isinstance(old, Energy)
+    assert isinstance(new, Energy)
+    if new.config() == old.config():
         return solver
-    made.energy.load_state_dict(solver.energy.state_dict())  # pyright: ignore[reportAttributeAccessIssue]
+    new.load_state_dict(old.state_dict())
     return solver.replace(
-        energy=made.energy.to(_device(solver)).eval(),
+        energy=new.to(next(old.parameters()).device).eval(),
         optimizer=made.optimizer,
         init=made.init,
         scratchpad=made.scratchpad,
     )
-
-
-def _device(solver: EnergySolver) -> str:
-    return str(next(solver.parameters()).device)

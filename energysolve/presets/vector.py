@@ -71,7 +71,7 @@ BEST = Preset(
     stream="train best",
 )
 _NETWORK = network(lambda task: (2 * task.size, task.size), "addition")
-_TEST = {"test_step_size": 10.0, "test_atol": 4e-6}
+_TEST: dict[str, Any] = {"test_step_size": 10.0, "test_atol": 4e-6}
 _ITERATIVE = {"same": 0.0144, "harder": 0.1577}
 
 ADDITION = Domain(
