@@ -1,6 +1,5 @@
 """Small deterministic problems on which contracts are checked, and what the checks share."""
 
-import itertools
 from typing import Any
 
 import torch
@@ -36,8 +35,11 @@ def require(holds: bool, message: str) -> None:
 
 def same(a: Any, b: Any) -> bool:
     """Whether two trees hold equal tensors, NaN equal to NaN."""
-    pairs = itertools.zip_longest(tree_leaves(a), tree_leaves(b))
-    return all(not isinstance(p, Tensor) or (p.shape == q.shape and bool(_equal(p, q).all())) for p, q in pairs)
+    first, second = tree_leaves(a), tree_leaves(b)
+    return len(first) == len(second) and all(
+        not isinstance(p, Tensor) or (p.shape == q.shape and bool(_equal(p, q).all()))
+        for p, q in zip(first, second, strict=True)
+    )
 
 
 def _equal(p: Tensor, q: Tensor) -> Tensor:
