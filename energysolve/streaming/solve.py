@@ -24,7 +24,7 @@ from ..version import __version__
 from .answers import ARRAYS, AnswerFile
 from .problems import ProblemFile, open_problems
 
-_NO_SETTINGS = ("energy", "differentiation", "recorder", "sync_every")
+_NO_SETTINGS = ("energy", "differentiation", "recorder", "select", "sync_every")
 """Parts of a solver that change no answer, and the energy, whose weights are compared."""
 _SETTINGS = [name for name in inspect.signature(EnergySolver).parameters if name not in _NO_SETTINGS]
 

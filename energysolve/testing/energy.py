@@ -50,22 +50,22 @@ def check_energy(
     free: Any = (y,) if z is None else (y, z)
     encode = energy.encode if isinstance(energy, Energy) else None
     function = energy.evaluate if isinstance(energy, Energy) else energy
+    kept = [optree.tree_map(copied, tree) for tree in (x, free)]
     context = x if encode is None else encode(x)
     objective = Objective(function, detach(context), layout)
-    kept = [optree.tree_map(copied, tree) for tree in (x, free)]
     try:
         at = objective.checked(free)
     except ValueError as error:
         raise AssertionError(str(error)) from error
+    except RuntimeError as error:
+        require("in-place operation" not in str(error), _IN_PLACE)  # autograd noticed it first
+        raise
     tolerance = torch.finfo(at.energy.dtype).eps ** 0.25 if rtol is None else rtol
     require(
         bool(objective.finite(at).all()),
         "The energy or its gradient is NaN or infinite at the y that was given, so nothing else can be checked.",
     )
-    require(
-        same(kept, [x, free]),
-        "The energy changed x, y or z in place. Write y * 2 rather than y.mul_(2).",
-    )
+    require(same(kept, [x, free]), _IN_PLACE)
     require(
         torch.equal(objective(free).energy, at.energy),
         "Two evaluations at the same y gave different energies. An energy must be deterministic: no dropout (call "
@@ -77,16 +77,24 @@ def check_energy(
     _check_second_derivative(objective, free, tolerance)
 
 
+_IN_PLACE = "The energy changed x, y or z in place. Write y * 2 rather than y.mul_(2)."
+_APART = "Every sample must be judged on its own: no batch normalization, no mean, max or softmax over the batch."
+
+
 def _check_samples_apart(energy, x, free, layout, select, at, rtol) -> None:
     scale = at.energy.abs().max()
     for sample in range(layout.batch):
         chosen = torch.tensor([sample], device=at.energy.device)
         _, rows = layout.select(chosen)
-        alone = energy(select(x, chosen), *optree.tree_map(lambda leaf, rows=rows: leaf[rows], free))
+        part = select(x, chosen)
+        try:
+            alone = energy(part, *optree.tree_map(lambda leaf, rows=rows: leaf[rows], free))
+        except (RuntimeError, ValueError) as error:
+            raise AssertionError(f"Sample {sample} cannot be evaluated alone: {error} {_APART}") from error
         require(
             alone.shape == (1,) and torch.allclose(alone, at.energy[sample], rtol=rtol, atol=float(scale) * rtol**2),
-            f"Sample {sample} has energy {at.energy[sample].item():.8g} in the batch and {alone.tolist()} alone. Every "
-            "sample must be judged on its own: no batch normalization, no mean, max or softmax over the batch.",
+            f"Sample {sample} has energy {at.energy[sample].item():.8g} in the batch and {alone.tolist()} alone. "
+            + _APART,
         )
 
 
@@ -127,9 +135,11 @@ def _check_second_derivative(objective: Objective, free: Any, rtol: float) -> No
         gradient = objective(point, track=True).gradient
         direction = _random_like(free, layout)
         along = layout.dot(gradient, direction)
-        if not along.requires_grad:
-            return
-        product = torch.autograd.grad(along.sum(), optree.tree_leaves(point), materialize_grads=True)
+        leaves = optree.tree_leaves(point)
+        if along.requires_grad:
+            product = torch.autograd.grad(along.sum(), leaves, materialize_grads=True)
+        else:  # a linear energy, or a gradient that has lost its graph
+            product = [torch.zeros_like(leaf) for leaf in leaves]
     except RuntimeError as error:
         raise AssertionError(
             f"The gradient of the energy cannot be differentiated again, which training needs: {error}. Fused kernels "

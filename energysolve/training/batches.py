@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import optree
 from accelerate import Accelerator
 from torch import Tensor
 
 from ..ragged import Ragged, rows_count, rows_select
+from ..trees import tree_map
 
 
 def local_shard(rows: Any, accelerator: Accelerator) -> Any:
@@ -32,4 +32,4 @@ def gather_all(rows: Any, accelerator: Accelerator) -> Any:
         assert isinstance(padded, Tensor)
         return Ragged.from_padded(padded, lengths)
 
-    return optree.tree_map(gather, rows, is_leaf=lambda node: isinstance(node, Ragged))
+    return tree_map(gather, rows)
