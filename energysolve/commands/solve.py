@@ -116,9 +116,7 @@ def _solve_result(task: str, entry: Entry, evaluations: list[Evaluation], model:
 
 def _for_files(task: str, solver: EnergySolver, source: Task, input: Path) -> EnergySolver:
     # A compiled step cannot be compact.
-    solver = solver.replace(
-        init=solver.init or source.init, layout=solver.layout or source.layout, compact=not solver.compile
-    )
+    solver = solver.suited(source).replace(compact=not solver.compile)
     if isinstance(solver.energy, MLPEnergy):
         return solver
     try:

@@ -82,7 +82,7 @@ def evaluate(
         generator: source of randomness.
     """
     x, target = task.sample(problems, difficulty, generator)
-    solver = solver.replace(recorder=Trajectory(), init=solver.init or task.init, layout=solver.layout or task.layout)
+    solver = solver.suited(task).replace(recorder=Trajectory())
     errors, steps, status, zero = [], [], [], []
     rows = task.split((x, target))
     for start in range(0, problems, _CHUNK):

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..checks import check_whole
-from ..solution import Solution, Status
+from ..solution import Solution
 from ..tasks import Completion, Inverse, Task
 
 MEAN_SAMPLE = 20_000
@@ -20,10 +20,7 @@ def answer_error(task: Task, y: Tensor, target: Tensor) -> Float[Tensor, " batch
         y: the answers, with the shape of ``target``; one answer for all problems may leave out the batch.
         target: the right ones, ``(batch, ...)``.
     """
-    batch = target.new_zeros(len(target))
-    unsolved = torch.full_like(batch, Status.MAX_STEPS, dtype=torch.int64)
-    solution = Solution(y.expand_as(target), None, energy=batch, steps=torch.zeros_like(unsolved), status=unsolved)
-    return task.error(solution, target)
+    return task.error(Solution.of_answers(y.expand_as(target)), target)
 
 
 def predict_zero(task: Task, target: Tensor) -> Float[Tensor, " batch"]:

@@ -18,4 +18,4 @@ def fresh_descent(
     source = TASKS[task].task_of(solver)
     generator = stream(f"{purpose} {task}", 0)
     x, target = source.sample(problems, generator=generator)
-    return descent(solver.replace(init=solver.init or source.init), x, generator=generator), target
+    return descent(solver.suited(source), x, generator=generator), target

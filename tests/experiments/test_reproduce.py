@@ -159,7 +159,7 @@ def test_unknown_names(arguments, message, capsys):
 
 
 class ExactAdder(torch.nn.Module):
-    def solve(self, x, steps=None, *, generator=None):
+    def solve(self, x, max_steps=None, *, generator=None):
         from energysolve import Solution
 
         a, b = x.chunk(2, -1)
