@@ -14,6 +14,7 @@ NAMES = """
     EnergySolver Energy MLPEnergy Solution Status StepInfo SGD Momentum Adam RMSProp TorchOpt Projected
     Halting halting EnergyChange GradientNorm StepNorm TargetEnergy EnergyIncrease After Never Detached Unroll
     Truncated Implicit Uniform Normal Zeros FromInput Nothing BestSoFar Trajectory Dense Segment compose
+    Box Ball Simplex CG Trainer
 """.split()  # noqa: SIM905
 MODULES = sorted((ROOT / "energysolve").rglob("*.py"))
 
@@ -27,7 +28,7 @@ def test_importing_stays_light():
     program = "import sys, energysolve; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "torchopt" in loaded
-    heavy = {"torch_geometric", "huggingface_hub", "hypothesis", "matplotlib", "typer", "rich", "scipy"}
+    heavy = {"accelerate", "torch_geometric", "huggingface_hub", "hypothesis", "matplotlib", "typer", "rich", "scipy"}
     assert not heavy & set(loaded)
 
 

@@ -18,13 +18,12 @@ from ..differentiation import Detached
 from ..recorders import Nothing
 from ..seeding import stream
 from ..solution import Status
-from ..solver import _DEFAULTS as _FIELDS
-from ..solver import EnergySolver
+from ..solver import PARTS, EnergySolver
 from ..version import __version__
 from .answers import ARRAYS, AnswerFile
 from .problems import ProblemFile, open_problems
 
-_NO_SETTINGS = ("energy", "differentiation", "recorder", "sync_every")
+_NO_SETTINGS = ("energy", "differentiation", "recorder", "select", "sync_every")
 """Parts of a solver that change no answer, and the energy, whose weights are compared."""
 
 
@@ -156,7 +155,7 @@ def _settings(solver: EnergySolver, problems: ProblemFile, chunk: int, seed: int
         "problems": digest.hexdigest(),
         "energy": type(solver.energy).__name__ if isinstance(solver.energy, nn.Module) else _described(solver.energy),
         "weights": _weights_digest(solver),
-        "solver": {name: _described(getattr(solver, name)) for name in _FIELDS if name not in _NO_SETTINGS},
+        "solver": {name: _described(getattr(solver, name)) for name in PARTS if name not in _NO_SETTINGS},
         "dtype": str(dtype),
         "device": device.type,
         "versions": {"energysolve": __version__, "torch": torch.__version__},

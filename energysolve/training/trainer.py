@@ -65,13 +65,11 @@ class Trainer(Run):
         _check_trainable(solver, config)
         super().__init__(solver.energy, task, config, generator, accelerator)
         self.replay = ReplayBuffer(config.replay) if replay is None and config.replay else replay
-        self.solver = solver.replace(
+        self.solver = solver.suited(task).replace(
             halting=Never(),
             recorder=Nothing(),
             differentiation=config.differentiation,
             max_steps=config.train_steps,
-            init=solver.init or task.init,
-            layout=solver.layout or task.layout,
             compile=False,
         )
         self.validator = Validator(validation, task, self.device) if validation else None
@@ -97,9 +95,8 @@ class Trainer(Run):
 
     def _new(self, batch: int, generator: torch.Generator) -> Any:
         x, target = self.task.sample(batch, generator=generator, device=self.device)
-        assert self.solver.layout is not None
         assert self.solver.init is not None
-        layout = self.solver.layout(x)
+        layout = self.solver.layout_of(x)
         y = self.solver.init(x, layout, generator)
         z = None if self.solver.scratchpad is None else self.solver.scratchpad(x, layout, generator)
         return self.task.split((x, target, y, z))
