@@ -18,15 +18,14 @@ from ..provenance import environment
 from ..seeding import stream
 from ..solver import EnergySolver
 from ..tasks import Task
-from ..training import CheckpointError, Checkpoints, NonfiniteLossError, Trainer
+from ..training import CheckpointError, Checkpoints, Constant, Cosine, NonfiniteLossError, OneCycle, Trainer
 from ..training.accelerators import start_trackers
-from ..training.schedules import SCHEDULES
 from .common import CommandError, TaskName, check_free_to_write, command_line, entry_of
 from .progress import ProgressBar
 
 _BEST = "best"
 _EVALUATION_PROBLEMS = 1000
-_SCHEDULES = {"one-cycle": "OneCycle", "constant": "Constant", "cosine": "Cosine"}
+_SCHEDULES = {"one-cycle": OneCycle, "constant": Constant, "cosine": Cosine}
 _COMMAND = ("task", "preset", "output", "overwrite", "checkpoint_every", "keep_checkpoints", "resume", "tracker", "cpu")
 """The options that are no settings of the recipe."""
 
@@ -60,7 +59,9 @@ def train(
         bool | None, typer.Option("--skip-nonfinite", help="Go on without a batch whose loss is not finite.")
     ] = None,
     validate_every: Annotated[int | None, typer.Option(min=0, help="Iterations between validations; 0: none.")] = None,
-    patience: Annotated[int | None, typer.Option(min=1, help="Stop after validations without a lower error.")] = None,
+    early_stopping: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many validations in a row without a lower error.")
+    ] = None,
     log_every: Annotated[int | None, typer.Option(min=1, help="Iterations between entries of trackers.")] = None,
     tracker: Annotated[list[str] | None, typer.Option(help="csv, tensorboard, ...; may be repeated.")] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="Stay on the CPU though there is a GPU.")] = False,
@@ -102,7 +103,7 @@ def train(
     trainer.accelerator.end_training()
     if not main:
         return
-    solver = solver.replace(energy=trainer.trained_energy).to("cpu").eval()
+    solver = solver.replace(energy=trainer.trained_model).to("cpu").eval()
     about = {"task": task, "preset": preset, "settings": recipe.to_json(), "seconds": round(seconds, 1)}
     _evaluate_and_save(console, solver, source, entry, folder, about, recipe.seed)
 
@@ -144,7 +145,7 @@ def _recipe(task: str, preset: str, settings: dict[str, Any]) -> Recipe:
     if name is not None:
         if name not in _SCHEDULES:
             raise CommandError(f"Unknown schedule {name!r}; the schedules are: {', '.join(_SCHEDULES)}.")
-        settings["schedule"] = SCHEDULES[_SCHEDULES[name]]()
+        settings["schedule"] = _SCHEDULES[name]()
     return recipe_of(task, preset).changed(settings)
 
 

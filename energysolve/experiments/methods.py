@@ -44,7 +44,7 @@ def _train_solver(task: str, preset: str, changes: Mapping[str, Any], folder: Pa
     recipe = recipe_of(task, preset).changed({"validate_every": 0, **changes})
     _, trainer, solver = recipe.build(task, TASKS[task])
     fitted = _fit(trainer, recipe.iterations, folder)
-    save_solver(solver.replace(energy=trainer.trained_energy).to("cpu").eval(), folder)
+    save_solver(solver.replace(energy=trainer.trained_model).to("cpu").eval(), folder)
     return {"settings": recipe.to_json(), **fitted}
 
 

@@ -33,7 +33,7 @@ class Recipe:
         standardized: whether the energy standardizes problems, as it finds them at the training difficulty.
         start: initial weights and answers, one of `STARTS`.
         validate_every: iterations from one validation to the next; 0 for none.
-        patience: validations without a lower error after which training stops; None to train to the end.
+        early_stopping: validations without a lower error after which training stops; None to train to the end.
         training: the settings of the `Trainer`.
     """
 
@@ -51,7 +51,7 @@ class Recipe:
     test_atol: float = 1e-5
     test_patience: int = 2
     validate_every: int = 500
-    patience: int | None = None
+    early_stopping: int | None = None
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def changed(self, changes: Mapping[str, Any]) -> "Recipe":
@@ -119,7 +119,7 @@ class Recipe:
         )
         validation = None
         if self.validate_every:
-            validation = Validation(tested, self.validate_every, problems=128, patience=self.patience)
+            validation = Validation(tested, self.validate_every, problems=128, early_stopping=self.early_stopping)
         accelerator = make_accelerator(self.training.precision, cpu=cpu, trackers=trackers, folder=folder, after=after)
         trainer = Trainer(
             solver,

@@ -119,7 +119,7 @@ def train_best(name: str, seed: int = 0, task: Task | None = None) -> EnergySolv
         accelerator=make_accelerator(settings.training.precision, cpu=True),
     )
     trainer.fit(settings.iterations)
-    return settings.make_solver(trainer.trained_energy).eval()
+    return settings.make_solver(trainer.trained_model).eval()
 
 
 def _addition(task: Addition) -> Best:

@@ -38,8 +38,8 @@ def test_standardized_problems_start_as_they_would_in_their_own_unit():
     task, plain, _ = build("inverse", "probes")
     _, standardized, _ = build("inverse", "probes", standardized=True)
     x = problems(task)
-    torch.testing.assert_close(plain.energy.encode(x), standardized.energy.encode(x), rtol=0.02, atol=0.1)
-    weights = [trainer.energy.from_x.weight.norm() for trainer in (plain, standardized)]
+    torch.testing.assert_close(plain.model.encode(x), standardized.model.encode(x), rtol=0.02, atol=0.1)
+    weights = [trainer.model.from_x.weight.norm() for trainer in (plain, standardized)]
     assert weights[1] > 1.1 * weights[0]
 
 
@@ -60,16 +60,16 @@ def test_that_of_the_paper_does_not(name):
 
 def test_answers_stay_symmetric_in_training():
     task, trainer, solver = build("inverse", "probes", lr=3e-3)
-    before = trainer.energy.from_y.weight.detach().clone()
+    before = trainer.model.from_y.weight.detach().clone()
     trainer.fit(30)
-    assert (trainer.energy.from_y.weight - before).abs().max() > 1e-3
+    assert (trainer.model.from_y.weight - before).abs().max() > 1e-3
     y = solver.replace(halting=Never(), max_steps=20).minimize(problems(task)).y
     torch.testing.assert_close(y, y.mT, rtol=0, atol=1e-5)
 
 
 def test_no_change_of_the_answer_stands_for_a_change_of_the_problem():
     _, trainer, _ = build("inverse", "probes")
-    of_x, of_y = (layer.weight.detach().double() for layer in (trainer.energy.from_x, trainer.energy.from_y))
+    of_x, of_y = (layer.weight.detach().double() for layer in (trainer.model.from_x, trainer.model.from_y))
     torch.testing.assert_close(of_y.mT @ of_x, torch.zeros(25, 25, dtype=torch.float64), rtol=0, atol=1e-5)
     assert torch.linalg.matrix_rank(of_x, rtol=1e-5) == 5 * 6 // 2  # all that a symmetric problem has
     stretches = torch.linalg.svdvals(of_y)
@@ -79,13 +79,13 @@ def test_no_change_of_the_answer_stands_for_a_change_of_the_problem():
 
 def test_units_look_along_directions_of_their_own():
     _, trainer, _ = build("inverse", "probes")
-    probes = torch.nn.functional.normalize(trainer.energy.from_x.weight.detach()).view(-1, 5, 5)
+    probes = torch.nn.functional.normalize(trainer.model.from_x.weight.detach()).view(-1, 5, 5)
     assert torch.linalg.matrix_rank(probes, rtol=1e-4).max() == 1
     alike = (probes.flatten(1) @ probes.flatten(1).mT).fill_diagonal_(0)
     assert alike.abs().max() < 1 - 1e-5
-    toward = torch.einsum("kij,kij->k", probes, trainer.energy.from_y.weight.detach().view(-1, 5, 5))
+    toward = torch.einsum("kij,kij->k", probes, trainer.model.from_y.weight.detach().view(-1, 5, 5))
     assert 0.2 < (toward > 0).float().mean() < 0.8
-    assert toward.abs().mean() > 2 * trainer.energy.from_y.weight.norm(dim=1).mean() / 5
+    assert toward.abs().mean() > 2 * trainer.model.from_y.weight.norm(dim=1).mean() / 5
 
 
 def test_the_same_seed_gives_the_same_start():
