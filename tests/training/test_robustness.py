@@ -1,4 +1,4 @@
-"""What goes wrong in a run and what must not: losses that are not finite, memory, leaks, early stops, averages, arguments."""
+"""What goes wrong in a run and what must not: nonfinite losses, memory, leaks, early stops, averages, arguments."""
 
 import copy
 import gc
