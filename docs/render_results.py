@@ -17,6 +17,8 @@ from typing import Any
 
 import targets
 
+from energysolve.experiments.tables import markdown
+
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 
@@ -102,7 +104,10 @@ def precision(folder: Path) -> str:
         lines = ["| precision | error, same | error, harder | predict zero, same | harder |", "|---|---|---|---|---|"]
         for name, run in result["runs"].items():
             numbers = [run["evaluation"][key] for key in ("same", "harder")]
-            cells = [f"{each[kind]:.2e}" for kind in ("error", "zero_error") for each in numbers]
+            cells = [
+                f"{value:.2e}"
+                for value in (*(n["error"] for n in numbers), *(floors(n)["predict zero"] for n in numbers))
+            ]
             lines.append(f"| {'float32' if name == 'no' else name} | {' | '.join(cells)} |")
         shown = ", ".join(f"{value:.2f} ({name})" for name, value in result["ratio"].items())
         lines += ["", f"- bf16 over float32: {shown}, at most {result['bound']:g}", ""]
@@ -154,29 +159,26 @@ def origin(result: dict[str, Any]) -> str:
     )
 
 
+def floors(numbers: dict[str, Any]) -> dict[str, float]:
+    """The errors of trivial answers by name, in result files of either form."""
+    old = {"predict zero": numbers.get("zero_error"), "copy": numbers.get("copy_error")}
+    return numbers.get("floors") or {name: error for name, error in old.items() if error is not None}
+
+
 def section(result: dict[str, Any], figure: str | None) -> str:
     """One result as Markdown."""
     count = next(iter(result["difficulties"].values()))["problems"]
-    copied = all("copy_error" in numbers for numbers in result["difficulties"].values())
-    by = f"by `{result['model']['name']}`, {count:,} fresh problems of each difficulty"
-    lines = [
-        f"**{result['title']}**, {by}, each solved once:",
-        "",
-        f"| problems | mean error | paper's IREM | predict zero |{' copy |' * copied} converged | steps: mean "
-        "| median | min | max |",
-        "|---|---|---|---|---|---|---|---|---|" + "---|" * copied,
-    ]
+    names = list(floors(next(iter(result["difficulties"].values()))))
+    headings = ["problems", "mean error", "paper's IREM", *names, "converged", "steps: mean", "median", "min", "max"]
+    rows = []
     for name, numbers in result["difficulties"].items():
-        steps = numbers["steps"]
-        paper = result["paper"].get(name)
-        copy = f" {numbers['copy_error']:.3g} |" if copied else ""
-        lines.append(
-            f"| {name} | {numbers['error']:.2e} | {'-' if paper is None else f'{paper:.1e}'} "
-            f"| {numbers['zero_error']:.3f} |{copy} {numbers['converged']:.1%} "
-            f"| {steps['mean']:.1f} | {steps['median']:g} "
-            f"| {steps['min']} | {steps['max']} |"
-        )
-    lines += ["", *result["comparison"]]
+        steps, paper = numbers["steps"], result["paper"].get(name)
+        trivial = [f"{floors(numbers)[each]:.3g}" for each in names]
+        shown = [f"{steps['mean']:.1f}", f"{steps['median']:g}", steps["min"], steps["max"]]
+        reported = "-" if paper is None else f"{paper:.1e}"
+        rows.append([name, f"{numbers['error']:.2e}", reported, *trivial, f"{numbers['converged']:.1%}", *shown])
+    by = f"by `{result['model']['name']}`, {count:,} fresh problems of each difficulty"
+    lines = [f"**{result['title']}**, {by}, each solved once:", "", markdown(headings, rows), "", *result["comparison"]]
     if figure is not None:
         lines += ["", f"![{result['title']}: error against steps, and the distribution of steps]({figure})"]
     return "\n".join([*lines, "", origin(result)])

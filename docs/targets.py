@@ -7,9 +7,11 @@ from statistics import fmean
 from typing import Any
 
 from energysolve.experiments import table3
-from energysolve.experiments.methods import METHODS
-from energysolve.experiments.paper import TABLE1, TABLE3, TABLE4
+from energysolve.experiments.runs import Laboratory
+from energysolve.experiments.table3 import TABLE3
+from energysolve.experiments.table4 import TABLE4
 from energysolve.experiments.tables import markdown, recorded
+from energysolve.presets import DOMAINS, METHODS
 
 _ERRORS: dict[tuple[str, str], dict[str, float]] = {
     ("addition", "paper"): {"same": 1.5 * 0.0003, "harder": 1.5 * 0.0021},
@@ -57,7 +59,7 @@ class Target:
 
 def targets(results: Path) -> Iterator[Target]:
     """What can be judged by the results recorded in a folder."""
-    for task in TABLE1:
+    for task in DOMAINS:
         found = recorded(results, task)
         for (method, preset), runs in found.items():
             if method == "irem":
@@ -79,13 +81,13 @@ def report(results: Path) -> str:
 def order(results: Path) -> str:
     """Where the order of the methods differs from the paper's, with its settings, in words."""
     lines = []
-    for task, paper in TABLE1.items():
+    for task, domain in DOMAINS.items():
         runs = {method: some for (method, preset), some in recorded(results, task).items() if preset == "paper"}
         for difficulty in ("same", "harder"):
             ours = {method: _error(difficulty)(some[0]) for method, some in runs.items()}
             if ours:
                 got = sorted(ours, key=ours.__getitem__)
-                verdict = _verdict(got, {name: paper[name][difficulty] for name in got})
+                verdict = _verdict(got, {name: domain.paper[name][difficulty] for name in got})
                 lines.append(f"- {task}, {difficulty}: {_titles(got)} ({verdict})")
     return "\n".join(lines)
 
@@ -99,12 +101,12 @@ def _verdict(got: list[str], paper: dict[str, float]) -> str:
     if len(as_in_paper) == len(orders):
         return "as in the paper"
     if as_in_paper:
-        return f"as in the paper with {METHODS[as_in_paper[0]].title} for its iterative network"
+        return f"as in the paper with {METHODS[as_in_paper[0]]} for its iterative network"
     return "the paper: " + _titles(sorted(next(iter(orders.values())), key=paper.__getitem__))
 
 
 def _titles(methods: list[str]) -> str:
-    return " < ".join(METHODS[name].title for name in methods)
+    return " < ".join(METHODS[name] for name in methods)
 
 
 def rise(curve: list[float]) -> float:
@@ -130,18 +132,18 @@ def _of_energies(task: str, preset: str, runs: list[dict[str, Any]]) -> Iterator
 
 
 def _of_baselines(task: str, method: str, runs: list[dict[str, Any]]) -> Iterator[Target]:
-    for difficulty, paper in TABLE1[task][method].items():
+    for difficulty, paper in DOMAINS[task].paper[method].items():
         value = fmean(map(_error(difficulty), runs)) / paper
-        yield Target(f"{task}, {METHODS[method].title}: error over the paper's, {difficulty}", value, _BASELINES)
+        yield Target(f"{task}, {METHODS[method]}: error over the paper's, {difficulty}", value, _BASELINES)
     if task == "addition":
         for k, paper in TABLE4[method].items():
             value = fmean(run["composition"][k - 1] for run in runs) / paper
-            yield Target(f"{METHODS[method].title}: error of {k} additions over the paper's", value, _BASELINES)
+            yield Target(f"{METHODS[method]}: error of {k} additions over the paper's", value, _BASELINES)
 
 
 def _of_step_sizes(results: Path) -> Iterator[Target]:
     for scaled, energy in ((True, "scaled"), (False, "as it is")):
-        found = table3.recorded_runs(results, "tuned", scaled=scaled)
+        found = table3.recorded_runs(Laboratory(results, results, ""), "tuned", scaled=scaled)
         if len(found) == len(TABLE3):
             for difficulty in ("same", "harder"):
                 ours = table3.spread([fmean(map(_error(difficulty), runs)) for runs in found.values()])

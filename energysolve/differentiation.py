@@ -1,8 +1,8 @@
 """How gradients reach the parameters of the energy, and ``x``.
 
-Every mode first finds the answers without tracking anything, so values, steps and status are the same under all of
-them. A mode that differentiates then replays, tracked, the steps that it differentiates through, each sample on its
-own clock, and attaches the gradient of the replay to the values already found.
+Every mode finds the answers without tracking, so values, steps and status do not depend on the mode. A mode that
+differentiates through steps then repeats them with tracking, the last steps of each sample for itself, and attaches the
+gradient of the repetition to the answers.
 """
 
 import warnings
@@ -17,7 +17,7 @@ from .checks import check_whole
 from .engine.linear import CG, LinearSolver
 from .engine.loop import Outcome, run
 from .engine.observers import StepStart
-from .engine.problem import Problem
+from .engine.solve import Solve
 from .engine.tracking import attach_replay, replay, stand_in, with_answer, without_gradient
 from .halting import Halting
 from .layout import Layout
@@ -28,52 +28,54 @@ from .trees import detach, tree_leaves, tree_map, tree_unflatten
 
 
 class DifferentiationWarning(RuntimeWarning):
-    """Samples whose derivative could not be computed; their gradient is zero."""
+    """The derivative of some samples could not be computed; their gradient is zero."""
 
 
 class Differentiation(ABC):
     """How gradients reach the parameters of the energy and ``x``."""
 
     @abstractmethod
-    def solve(self, problem: Problem, free: Any) -> Outcome:
+    def minimize(self, solve: Solve, free: Any) -> Outcome:
         """The answers from the initial ``free``, with gradients attached. Called with gradients enabled."""
 
-    def descend(self, problem: Problem, free: Any) -> Any:
-        """The answers after exactly ``problem.max_steps`` steps, with gradients attached, and nothing else: the energy
-        at the answer is not evaluated, and the host never waits for the device. Called with gradients enabled.
+    def descend(self, solve: Solve, free: Any) -> Any:
+        """The answers after exactly ``solve.max_steps`` steps, with gradients attached.
+
+        The energy at the answers is not evaluated, and the host never waits for the device. Called with gradients
+        enabled.
         """
-        return self.solve(problem, free).at.free
+        return self.minimize(solve, free).at.free
 
     def check(self, halting: Halting) -> None:
-        """Raise a ValueError for a halting criterion that this mode cannot work with."""
+        """Raise a ValueError for a halting criterion that does not work with this mode."""
 
 
 @dataclass(frozen=True)
 class Detached(Differentiation):
-    """No gradients. Memory does not depend on the number of steps."""
+    """No gradients; memory does not depend on the number of steps."""
 
-    def solve(self, problem, free):
+    def minimize(self, solve, free):
         with torch.no_grad():
-            return problem.solve(problem.encode(problem.x), free)[0]
+            return solve.untracked(solve.encode(solve.x), free)[0]
 
 
 @dataclass(frozen=True)
 class Unroll(Differentiation):
-    """Gradients through every step that each sample took, and to an initial point that requires them.
+    """Gradients through all steps of each sample, and to an initial point that requires them.
 
-    Memory grows with the number of steps, and the steps are evaluated twice: once to learn how many each sample
-    takes, once tracked.
+    Memory grows with the number of steps. Each step is computed twice: once to find the number of steps of each sample,
+    once with tracking.
     """
 
-    def solve(self, problem, free):
-        context = problem.encode(problem.x)
-        found, _ = problem.solve(context, free)
-        start = StepStart(free, problem.optimizer.init(detach(free)))
-        return attach_replay(problem, context, found, start, limit=problem.max_steps)
+    def minimize(self, solve, free):
+        context = solve.encode(solve.x)
+        found, _ = solve.untracked(context, free)
+        start = StepStart(free, solve.optimizer.init(detach(free)))
+        return attach_replay(solve, context, free, found, start, limit=solve.max_steps)
 
-    def descend(self, problem, free):
-        begin = StepStart(free, problem.optimizer.init(detach(free)))
-        return replay(problem.descent(problem.encode(problem.x)), begin, problem.max_steps)[0]
+    def descend(self, solve, free):
+        begin = StepStart(free, solve.optimizer.init(detach(free)))
+        return replay(solve.descent(solve.encode(solve.x)), begin, solve.max_steps)[0]
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,14 @@ class Truncated(Differentiation):
     """Gradients through the last ``k`` steps that each sample took; the paper's choice is ``k = 1`` (Section 3.2).
 
     Memory does not depend on the number of steps. Where no sample can halt early (`Never`, as in training), the last
-    ``k`` steps are tracked as they are taken, with no evaluation besides the one at the answer that gives its energy
-    and status; otherwise they are taken once more from the iterates saved for each sample.
+    ``k`` steps are tracked as they are taken; otherwise they are repeated from iterates saved for each sample.
 
     Args:
         k: the number of steps, 1 or more.
+
+    Example:
+        >>> solver = EnergySolver(energy, SGD(0.1), init=Uniform((3,)), differentiation=Truncated(1))
+        >>> (solver.minimize(x).y - target).square().mean().backward()
     """
 
     k: int
@@ -93,50 +98,50 @@ class Truncated(Differentiation):
     def __post_init__(self):
         check_whole("Truncated", least=1, k=self.k)
 
-    def solve(self, problem, free):
-        context = problem.encode(problem.x)
-        if problem.halting.earliest() > problem.max_steps > 0 and isinstance(problem.recorder, Nothing):
-            found = self._track_last(problem, context, free)
+    def minimize(self, solve, free):
+        context = solve.encode(solve.x)
+        if solve.halting.earliest() > solve.max_steps > 0 and isinstance(solve.recorder, Nothing):
+            found = self._track_last(solve, context, free)
             if found is not None:
                 return found
-        k = max(1, min(self.k, problem.max_steps))
-        found, last = problem.solve(context, free, last_steps=k)
+        k = max(1, min(self.k, solve.max_steps))
+        found, last = solve.untracked(context, free, last_steps=k)
         assert last is not None
-        return attach_replay(problem, context, found, last.beginning(found.steps), limit=k)
+        return attach_replay(solve, context, free, found, last.beginning(found.steps), limit=k)
 
-    def descend(self, problem, free):
-        context = problem.encode(problem.x)
-        k = min(self.k, problem.max_steps)
+    def descend(self, solve, free):
+        context = solve.encode(solve.x)
+        k = min(self.k, solve.max_steps)
         with torch.no_grad():
-            descent = problem.descent(detach(context))
-            begin = StepStart(detach(free), problem.optimizer.init(detach(free)))
-            for _ in range(problem.max_steps - k):
+            descent = solve.descent(detach(context))
+            begin = StepStart(detach(free), solve.optimizer.init(detach(free)))
+            for _ in range(solve.max_steps - k):
                 begin = StepStart(
                     *descent.optimizer.step(descent.objective(begin.free), begin.optimizer_state, descent.objective)
                 )
-        return replay(problem.descent(context), begin, k)[0]
+        return replay(solve.descent(context), begin, k)[0]
 
-    def _track_last(self, problem: Problem, context: Any, free: Any) -> Outcome | None:
-        """Take ``max_steps`` steps and track the last ``k`` of them; None if a sample turns out not to be finite."""
-        k = min(self.k, problem.max_steps)
-        untracked = problem.max_steps - k
-        begin = StepStart(detach(free), problem.optimizer.init(detach(free)))
+    def _track_last(self, solve: Solve, context: Any, free: Any) -> Outcome | None:
+        """Take ``max_steps`` steps and track the last ``k``; None if a sample became NaN or infinite."""
+        k = min(self.k, solve.max_steps)
+        untracked = solve.max_steps - k
+        begin = StepStart(detach(free), solve.optimizer.init(detach(free)))
         moving = None
         if untracked:
             with torch.no_grad():
-                descent = problem.descent(detach(context))
+                descent = solve.descent(detach(context))
                 carry = descent.start(begin.free)
                 steps = range(untracked - 1)
-                carry = run(descent, carry, steps, sync_every=problem.sync_every, advance=problem.advance)
+                carry = run(descent, carry, steps, sync_every=solve.sync_every, advance=solve.advance)
                 begin, moving = StepStart(*descent.propose(carry)), carry.active
-        descent = problem.descent(context)
+        descent = solve.descent(context)
         ended, finite = replay(descent, begin, k)
         with torch.no_grad():
-            last = problem.descent(detach(context)).objective.checked(detach(ended))
+            last = solve.descent(detach(context)).objective.checked(detach(ended))
             finite = finite & descent.objective.finite(last)
             if not bool((finite if moving is None else finite & moving).all()):
                 return None
-        steps = torch.full_like(last.energy, problem.max_steps, dtype=torch.int64)
+        steps = torch.full_like(last.energy, solve.max_steps, dtype=torch.int64)
         return Outcome(last._replace(free=ended), steps, torch.full_like(steps, Status.MAX_STEPS))
 
 
@@ -144,13 +149,16 @@ class Truncated(Differentiation):
 class Implicit(Differentiation):
     """Gradients by the implicit function theorem: ``dy = -H^{-1} d(gradient)`` at a minimum with Hessian ``H``.
 
-    Exact as far as the sample has converged, whatever the optimizer did; memory and time do not depend on the number
-    of steps. It holds for samples that converged to a minimum that no constraint holds. The others (out of steps, held
-    by a projection, a Hessian that is not positive definite, a linear solve that does not converge) get a gradient of
-    zero and are named in a `DifferentiationWarning`.
+    The gradient is as exact as the sample has converged, for any optimizer; memory and time do not depend on the number
+    of steps. It is valid for samples that converged to a minimum in the interior of any constraint. All others (not
+    converged, on a constraint, Hessian not positive definite, linear solve not converged) get a gradient of zero and
+    are listed in a `DifferentiationWarning`.
 
     Args:
-        linear_solver: solves with the Hessian, known by its products.
+        linear_solver: solves linear systems with the Hessian, given its products with vectors.
+
+    Example:
+        >>> solver.replace(differentiation=Implicit(), halting=GradientNorm(1e-6)).minimize(x).y.sum().backward()
     """
 
     linear_solver: LinearSolver = field(default_factory=CG)
@@ -162,22 +170,22 @@ class Implicit(Differentiation):
                 "Use a criterion such as GradientNorm(1e-6), or Truncated or Unroll."
             )
 
-    def solve(self, problem, free):
-        context = problem.encode(problem.x)
-        found, _ = problem.solve(context, free)
+    def minimize(self, solve, free):
+        context = solve.encode(solve.x)
+        found, _ = solve.untracked(context, free)
         with torch.no_grad():
-            held = _held(problem.optimizer, found.at, problem.layout)
+            held = _held(solve.optimizer, found.at, solve.layout)
         _warn((found.status == Status.MAX_STEPS), "did not converge in max_steps")
         _warn((found.status == Status.CONVERGED) & held, "ended on a constraint")
         valid = (found.status == Status.CONVERGED) & ~held & (found.steps > 0)
         if not bool(valid.any()):
-            return with_answer(found, without_gradient(problem, found.at.free))
-        context, (point,) = stand_in(problem, context, valid, found.at.free, (found.at.free,))
+            return with_answer(found, without_gradient(solve, found.at.free))
+        context, (point,) = stand_in(solve, context, valid, free, found, (found.at.free,))
         point = tree_map(lambda leaf: leaf.detach().requires_grad_(), point)
-        gradient = problem.descent(context).objective(point, track=True).gradient
+        gradient = solve.descent(context).objective(point, track=True).gradient
         attached = _ImplicitFunction.apply(
             self.linear_solver,
-            problem.layout,
+            solve.layout,
             valid,
             tree_leaves(point),
             *tree_leaves(found.at.free),
@@ -208,7 +216,7 @@ def _warn(samples: Tensor, what: str) -> None:
 
 
 class _ImplicitFunction(torch.autograd.Function):
-    """The minimum as a function of the gradient field there, by the implicit function theorem."""
+    """The minimum as a function of the gradient at it, by the implicit function theorem."""
 
     @staticmethod
     def forward(ctx, linear_solver, layout, valid, point, *values_and_gradient):

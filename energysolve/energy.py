@@ -12,19 +12,29 @@ from torch import Tensor, nn
 
 
 class Energy(nn.Module):
-    """An energy ``E(x, y)`` or ``E(x, y, z)``: one number a sample, how bad the answer ``y`` is for the problem ``x``.
+    """An energy ``E(x, y)`` or ``E(x, y, z)``: one number per sample, how bad the answer ``y`` is for the problem ``x``.
 
-    Any callable will do as an energy; this base class splits it in two, so that a solve pays once for what depends on
-    ``x`` alone. Subclasses write `evaluate`, and `encode` where there is something to save. Energies of the same
-    problem and answer add up, with weights: ``2.0 * a + b``.
+    Any callable can serve as an energy. This base class splits the computation in two, so that a solve computes what
+    depends on ``x`` alone only once. Subclasses override `evaluate`, and `encode` where that saves work. Energies of
+    the same problem and answer can be added, with weights: ``2.0 * a + b``.
+
+    Example:
+        >>> class Distance(Energy):
+        ...     def __init__(self, encoder):
+        ...         super().__init__()
+        ...         self.encoder = encoder
+        ...     def encode(self, x):  # once per solve
+        ...         return self.encoder(x)
+        ...     def evaluate(self, context, y):  # at every step
+        ...         return (context - y).square().sum(-1)
     """
 
     def encode(self, x: Any) -> Any:
-        """What `evaluate` needs of the problem; called once a solve. By default ``x`` itself."""
+        """What `evaluate` needs of the problem, by default ``x`` itself; called once per solve."""
         return x
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Float[Tensor, " batch"]:
-        """Energies ``(batch,)`` of ``y``, and of the scratchpad ``z`` if the energy takes one, in ``encode(x)``."""
+        """``evaluate(context, y[, z])``: the energies ``(batch,)``, given ``context = encode(x)``."""
         raise NotImplementedError(
             f"{type(self).__name__} must override evaluate(context, y) or evaluate(context, y, z)."
         )
@@ -45,7 +55,7 @@ class Energy(nn.Module):
     __rmul__ = __mul__
 
     def config(self) -> dict[str, Any]:
-        """The constructor's arguments, JSON-able, so that the energy can be saved and built again."""
+        """The constructor's arguments as JSON values, from which a saved energy is rebuilt."""
         raise NotImplementedError(
             f"{type(self).__name__} has no config(); override it to return the constructor's arguments, or pass "
             "energy= when loading."
@@ -53,7 +63,7 @@ class Energy(nn.Module):
 
 
 class FunctionEnergy(Energy):
-    """A plain function, or a module that is no `Energy`, as an `Energy`.
+    """A plain function, or a module that is not an `Energy`, as an `Energy`.
 
     Args:
         function: ``function(x, y) -> (batch,)``, or ``function(x, y, z)`` with a scratchpad. A module's parameters
@@ -74,9 +84,9 @@ class FunctionEnergy(Energy):
 
 
 class Combined(Energy):
-    """Terms that share one problem and one answer; each encodes the problem once a solve, in its own way.
+    """Several energies of the same problem and answer. Each encodes the problem itself, once per solve.
 
-    Terms with a scratchpad and terms without may be mixed: each gets what it takes.
+    Terms with and without a scratchpad can be mixed: only those that take one receive it.
     """
 
     def __init__(self, energies: Sequence[Callable[..., Tensor]]):
@@ -92,15 +102,13 @@ class Combined(Energy):
         return tuple(term.encode(x) for term in self._energies())
 
     def evaluate(self, context: tuple[Any, ...], y: Any, *z: Any) -> Float[Tensor, " batch"]:
-        if z and not any(self._takes):
-            raise ValueError(f"A scratchpad z was given, but none of the energies of {type(self).__name__} takes one.")
-        if not z and any(self._needs):
-            raise ValueError(f"An energy of {type(self).__name__} takes a scratchpad z, but none was given.")
+        if not any(self._takes) if z else any(self._needs):
+            check_scratchpad(self, given=bool(z))
         terms = zip(self._energies(), context, self._takes, strict=True)
         return self.combine([_checked(term, term.evaluate(part, y, *z[:takes])) for term, part, takes in terms])
 
     def combine(self, energies: list[Tensor]) -> Float[Tensor, " batch"]:
-        """The energy, given that of each term, ``(batch,)``."""
+        """The energy ``(batch,)``, given that of each term."""
         raise NotImplementedError
 
     def _energies(self) -> list[Energy]:
@@ -108,12 +116,12 @@ class Combined(Energy):
 
 
 class WeightedSum(Combined):
-    """``sum_i w_i E_i``: all the terms at once. Also written ``2.0 * a + b``.
+    """``sum_i w_i E_i``, also written ``2.0 * a + b``.
 
     Args:
-        energies: `Energy`s, other modules or plain functions.
-        weights: one finite number for each; by default ones.
-        learnable: make the weights a parameter ``(terms,)``.
+        energies: `Energy` objects, other modules or plain functions.
+        weights: one finite number per energy; by default ones.
+        learnable: make the weights a parameter of shape ``(terms,)``.
     """
 
     def __init__(
@@ -128,7 +136,7 @@ class WeightedSum(Combined):
             raise ValueError(f"WeightedSum needs one weight for each of its {len(self.terms)} energies, got {values}.")
         if not all(map(math.isfinite, values)):
             raise ValueError(f"WeightedSum needs finite weights, got {values}.")
-        # Fixed weights stay Python numbers, exact in whichever precision the energies are.
+        # Fixed weights stay Python numbers: exact in any precision.
         self.weights = nn.Parameter(torch.tensor(values)) if learnable else tuple(values)
 
     def combine(self, energies: list[Tensor]) -> Float[Tensor, " batch"]:
@@ -138,58 +146,74 @@ class WeightedSum(Combined):
         return f"learnable {len(self.terms)}" if isinstance(self.weights, Tensor) else f"weights={self.weights}"
 
 
-def takes_scratchpad(energy: Energy) -> bool:
+def encode_and_evaluate(energy: Callable[..., Tensor]) -> tuple[Callable[[Any], Any], Callable[..., Tensor]]:
+    """The two halves of an energy, ``encode(x) -> context`` and ``evaluate(context, y[, z]) -> (batch,)``.
+
+    A callable that is not an `Energy` is its own ``evaluate``, with the problem as its context.
+    """
+    return (energy.encode, energy.evaluate) if isinstance(energy, Energy) else (_identity, energy)
+
+
+def takes_scratchpad(energy: Callable[..., Tensor]) -> bool:
     """Whether the energy can be called with a scratchpad ``z``."""
-    return any(energy._takes) if isinstance(energy, Combined) else _takes(energy, 3)
+    return any(energy._takes) if isinstance(energy, Combined) else _binds(energy, 3)
 
 
-def needs_scratchpad(energy: Energy) -> bool:
-    """Whether the energy can be called with a scratchpad ``z`` only."""
-    if isinstance(energy, Combined):
-        return any(energy._needs)
-    return not _takes(energy, 2) and _takes(energy, 3)
+def needs_scratchpad(energy: Callable[..., Tensor]) -> bool:
+    """Whether the energy can only be called with a scratchpad ``z``."""
+    return any(energy._needs) if isinstance(energy, Combined) else not _binds(energy, 2) and _binds(energy, 3)
 
 
-def _takes(energy: Energy, count: int) -> bool:
-    function: Any = energy.function if isinstance(energy, FunctionEnergy) else energy.evaluate
+def check_scratchpad(energy: Callable[..., Tensor], given: bool) -> None:
+    """Raise a ValueError if a scratchpad is given and the energy takes none, or if it needs one and none is given."""
+    if given and not takes_scratchpad(energy):
+        raise ValueError(
+            f"A scratchpad z was given, but the energy {_described(energy)} takes none. Write it as energy(x, y, z), "
+            "or leave out z and scratchpad=."
+        )
+    if not given and needs_scratchpad(energy):
+        raise ValueError(
+            f"The energy {_described(energy)} takes a scratchpad z, but none was given. Construct the solver with "
+            "scratchpad=an initializer, or pass z to minimize."
+        )
+
+
+def _signature(energy: Callable[..., Tensor]) -> inspect.Signature | None:
+    """None if unknown, as for functions written in C."""
+    function: Any = energy.function if isinstance(energy, FunctionEnergy) else energy
+    if isinstance(function, nn.Module):  # its __call__ accepts anything
+        function = function.evaluate if isinstance(function, Energy) else function.forward
     try:
-        # What a module can be called with is known by its forward; its own __call__ takes anything.
-        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
-    except (TypeError, ValueError):  # no signature: written in C, say
+        return inspect.signature(function)
+    except (TypeError, ValueError):
+        return None
+
+
+def _binds(energy: Callable[..., Tensor], count: int) -> bool:
+    """Whether the energy takes this many arguments; without a known signature it is assumed to take two."""
+    signature = _signature(energy)
+    if signature is None:
         return count == 2
-    return _binds(signature, count)
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _described(energy: Callable[..., Tensor]) -> str:
+    name = getattr(energy, "__name__", type(energy).__name__)
+    return name if isinstance(energy, Combined) else f"{name}{_signature(energy) or ''}"
+
+
+def _identity(x: Any) -> Any:
+    return x
 
 
 def _checked(term: Energy, energy: Tensor) -> Tensor:
     if energy.ndim != 1:  # beside (batch,) it would broadcast to a third shape
         raise ValueError(f"{term} returned shape {tuple(energy.shape)}; expected (batch,), one energy for each sample.")
     return energy
-
-
-def check_takes_scratchpad(function: Callable[..., Any], name: str, given: bool) -> None:
-    """Raise a ValueError if ``function`` needs a scratchpad and gets none, or the reverse."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return
-    if given and not _binds(signature, 3):
-        raise ValueError(
-            f"A scratchpad z was given, but the energy {name}{signature} takes none. Write it as energy(x, y, z), or "
-            "leave out z and scratchpad=."
-        )
-    if not given and not _binds(signature, 2) and _binds(signature, 3):
-        raise ValueError(
-            f"The energy {name}{signature} takes a scratchpad z, but none was given. Construct the solver with "
-            "scratchpad=an initializer, or pass z to minimize."
-        )
-
-
-def _binds(signature: inspect.Signature, count: int) -> bool:
-    try:
-        signature.bind(*range(count))
-    except TypeError:
-        return False
-    return True
 
 
 def _is_energy(value: Any) -> TypeGuard[Callable[..., Tensor]]:

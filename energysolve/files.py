@@ -1,7 +1,9 @@
 """Files that are written whole or not at all."""
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -15,3 +17,8 @@ def write_atomic(path: Path, content: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain JSON, whole or not at all; a ValueError for NaN and infinities, which JSON does not know."""
+    write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

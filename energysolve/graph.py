@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import optree
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -10,6 +9,7 @@ from torch_geometric.data import Batch, Data
 
 from .layout import Layout, Segment, default_layout, default_selection
 from .ragged import Ragged, rows_select
+from .trees import tree_map
 
 _GRAPH = Data(num_nodes=1)
 """Any graph, to be asked for torch-geometric's rules: along which axis an attribute is joined, and whether its numbers
@@ -102,12 +102,12 @@ def split_edges(tree: tuple[Any, ...]) -> tuple[Any, ...]:
             raise ValueError(f"Expected tensors with one row for each of the {edges} edges of the batch, got {got}.")
         return Ragged(leaf, lengths)
 
-    return (graphs, *(optree.tree_map(split, part) for part in tree[1:]))  # pyright: ignore
+    return (graphs, *(tree_map(split, part) for part in tree[1:]))
 
 
 def merge_edges(rows: tuple[Any, ...]) -> tuple[Any, ...]:
     """The inverse of `split_edges`."""
-    return (merge_graphs(rows[0]), *(optree.tree_map(lambda leaf: leaf.values, part) for part in rows[1:]))
+    return (merge_graphs(rows[0]), *(tree_map(lambda leaf: leaf.values, part) for part in rows[1:]))
 
 
 def _sizes(owner: Tensor, graphs: int, what: str) -> Tensor:

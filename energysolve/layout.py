@@ -1,7 +1,7 @@
 """Which rows of an answer belong to which sample.
 
-Everything per-sample in the library (norms, masks, freezing, selection) goes through a layout, so no other code
-asks whether answers are vectors, matrices, images or the edges of a batch of graphs.
+All per-sample operations (norms, masks, freezing, selection) go through a layout. No other code depends on whether
+answers are vectors, matrices, images or the edges of a batch of graphs.
 """
 
 from abc import ABC, abstractmethod
@@ -18,9 +18,11 @@ from torch import Tensor
 from .trees import tree_leaves, tree_map
 
 Tree = TypeVar("Tree")
+SelectFunction = Callable[[Any, Tensor], Any]
+"""``select(x, samples)``: the problems with these indices, for an ``x`` of the user's own kind."""
 
 _ADAPTERS = {"torch_geometric": "energysolve.graph"}
-"""Our module that registers a layout for the batch types of another package; imported when such a batch is met."""
+"""For each external package, the module that registers its batch types; imported when such a batch is first seen."""
 
 
 class Layout(ABC):
@@ -36,30 +38,30 @@ class Layout(ABC):
 
     @abstractmethod
     def sum(self, leaf: Shaped[Tensor, "rows *features"]) -> Shaped[Tensor, " batch"]:
-        """Sum of all the entries of each sample."""
+        """The sum over all entries of each sample."""
 
     @abstractmethod
     def expand(
         self, value: Shaped[Tensor, " batch"], leaf: Shaped[Tensor, "rows *features"]
     ) -> Shaped[Tensor, "rows *ones"]:
-        """One value a sample as a tensor that broadcasts against ``leaf``."""
+        """One value per sample as a tensor that broadcasts against ``leaf``."""
 
     @abstractmethod
     def select(self, samples: Int[Tensor, " selected"]) -> tuple["Layout", Int[Tensor, " selected_rows"]]:
         """The layout of the samples with these indices, in this order, and the rows of a leaf that they own."""
 
     def stand_in(self, valid: Bool[Tensor, " batch"]) -> Int[Tensor, " rows"] | None:
-        """Rows that put a copy of a valid sample in the place of each other one; None where sizes may differ."""
+        """Row indices that replace each invalid sample by a valid one; None if samples may differ in size."""
         return None
 
     def norm(self, tree: Any) -> Shaped[Tensor, " batch"]:
-        """Euclidean norm of each sample, over all the leaves together."""
+        """The Euclidean norm of each sample over all leaves."""
         total = sum(self.sum(leaf.square()) for leaf in tree_leaves(tree))
         assert isinstance(total, Tensor)
         return total.sqrt()
 
     def dot(self, a: Any, b: Any) -> Shaped[Tensor, " batch"]:
-        """Inner product of each sample of two equal structures."""
+        """The inner product, per sample, of two trees of the same structure."""
         pairs = zip(tree_leaves(a), tree_leaves(b), strict=True)
         total = sum(self.sum(left * right) for left, right in pairs)
         assert isinstance(total, Tensor)
@@ -72,6 +74,10 @@ class Layout(ABC):
     def scale(self, value: Shaped[Tensor, " batch"], tree: Tree) -> Tree:
         """``tree`` with each sample multiplied by its value."""
         return tree_map(lambda leaf: self.expand(value, leaf) * leaf, tree)  # pyright: ignore
+
+
+LayoutFunction = Callable[[Any], Layout]
+"""From the problems ``x`` to the layout of their answers."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +120,19 @@ class Dense(Layout):
 
 @dataclass(frozen=True, eq=False)
 class Segment(Layout):
-    """Row ``r`` of every leaf belongs to sample ``index[r]``: the edges of a batch of graphs, say.
+    """Row ``r`` of every leaf belongs to sample ``index[r]``, as for the edges of a batch of graphs.
 
     Args:
-        index: the sample of each row, in any order; a sample may own no row at all.
+        index: ``(rows,)`` int64, the sample of each row, in any order; a sample may own no rows.
         batch: the number of samples.
 
     Raises:
         ValueError: if ``index`` is not a vector of integers in ``[0, batch)``.
+
+    Example:
+        >>> layout = Segment(torch.tensor([0, 0, 1]), batch=2)  # rows 0 and 1 belong to sample 0
+        >>> layout.sum(torch.tensor([[1.0], [2.0], [5.0]]))
+        tensor([3., 5.])
     """
 
     index: Tensor
@@ -159,10 +170,7 @@ class Segment(Layout):
 
 @singledispatch
 def default_layout(x: Any) -> Layout:
-    """The layout of a problem ``x`` for which the solver was given none.
-
-    ``Dense`` with the leading size of the first tensor in ``x``; batches of graphs bring a layout of their own.
-    """
+    """`layout_of` for one type of ``x``; other types register their own."""
     tensor = first_tensor(x)
     if tensor is None:
         raise ValueError(
@@ -176,12 +184,7 @@ def default_layout(x: Any) -> Layout:
 
 @singledispatch
 def default_selection(x: Any, samples: Tensor, layout: Layout) -> Any:
-    """The problems of the samples with these indices, in this order.
-
-    Of a tensor with one row a sample, or with one row for each row of the answers, those rows; in place of the index of
-    a `Segment`, the index of what is selected; everything else as it is. Batches of graphs bring a selection of their
-    own.
-    """
+    """`select_problems` for one type of ``x``; other types register their own."""
     part, rows = layout.select(samples)
 
     def take(leaf: Any) -> Any:
@@ -196,25 +199,46 @@ def default_selection(x: Any, samples: Tensor, layout: Layout) -> Any:
 
 
 def layout_of(x: Any) -> Layout:
-    """``default_layout(x)``, also for the batch types of other packages that we have adapters for."""
+    """The layout of the answers to ``x`` where the solver states none.
+
+    `Dense` with the leading size of the first tensor in ``x``; for a batch of graphs, `Segment` over its edges.
+
+    Raises:
+        ValueError: if ``x`` holds no tensor, or the first one has no batch dimension.
+    """
     _load_adapters(x)
     return default_layout(x)
 
 
-def select_problems(x: Any, samples: Int[Tensor, " selected"], layout: Layout) -> Any:
-    """``default_selection(x, samples, layout)``, also for the batch types that we have adapters for."""
+def select_problems(
+    x: Any, samples: Int[Tensor, " selected"], layout: Layout, select: SelectFunction | None = None
+) -> Any:
+    """The problems with these indices, in this order.
+
+    By default, a tensor with one row per sample or one row per row of the answers gives those rows; the index of a
+    `Segment` layout is replaced by the index of the selection; everything else stays as it is. Batches of graphs give
+    batches of graphs.
+
+    Args:
+        x: the problems.
+        samples: indices; under `Dense` layouts an index may occur more than once.
+        layout: of the answers to ``x``.
+        select: ``select(x, samples)``, used in place of the default.
+    """
+    if select is not None:
+        return select(x, samples)
     _load_adapters(x)
     return default_selection(x, samples, layout)
 
 
 def _load_adapters(x: Any) -> None:
-    """Import our modules for the packages that the type of ``x`` comes from."""
+    """Import the adapter modules for the package that the type of ``x`` comes from."""
     for package in {base.__module__.partition(".")[0] for base in type(x).__mro__} & _ADAPTERS.keys():
         import_module(_ADAPTERS[package])
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:
-    """The tensors of a tree, dicts in insertion order."""
+    """The tensors of a tree; dicts in insertion order."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, Mapping):
@@ -228,12 +252,12 @@ def tensors(tree: Any) -> Iterator[Tensor]:
 
 
 def first_tensor(tree: Any) -> Tensor | None:
-    """The first tensor of a tree; None where there is none."""
+    """The first tensor of a tree, or None."""
     return next(tensors(tree), None)
 
 
 def check_free(name: str, tree: Any, x: Any, layout: Layout) -> None:
-    """Raise a ValueError unless ``tree`` can hold answers (``y``) or scratchpads (``z``) to the problems ``x``."""
+    """Raise a ValueError unless ``tree`` has the form of answers ``y`` or scratchpads ``z`` to the problems ``x``."""
     leaves = tree_leaves(tree)
     if not leaves:
         raise ValueError(f"{name} holds no tensor; expected a tensor or a tree of tensors with {layout.rows} rows.")
@@ -242,7 +266,7 @@ def check_free(name: str, tree: Any, x: Any, layout: Layout) -> None:
         if not isinstance(leaf, Tensor) or not leaf.is_floating_point():
             got = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
             raise ValueError(
-                f"{name} must be made of floating-point tensors, since it is moved along a gradient; got {got}. "
+                f"{name} must consist of floating-point tensors, since gradient descent changes it; got {got}. "
                 f"Convert it, for example with {name}.float()."
             )
         if leaf.ndim == 0 or leaf.shape[0] != layout.rows:
@@ -255,11 +279,8 @@ def check_free(name: str, tree: Any, x: Any, layout: Layout) -> None:
             raise ValueError(f"{name} is on {leaf.device} and x on {where}; move them to one device with .to().")
 
 
-LayoutFunction = Callable[[Any], Layout]
-
-
 def as_matrix(leaf: Tensor) -> Tensor:
-    """A leaf as (rows, features)."""
+    """A leaf reshaped to (rows, features)."""
     if leaf.ndim == 2:
         return leaf
     return leaf.flatten(1) if leaf.ndim > 2 else leaf.unsqueeze(1)

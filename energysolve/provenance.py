@@ -11,7 +11,7 @@ import torch
 from .version import __version__
 
 
-def environment() -> dict[str, Any]:
+def environment(device: str = "cpu") -> dict[str, Any]:
     """Versions, hardware and date, JSON-able."""
     return {
         "versions": {
@@ -23,7 +23,7 @@ def environment() -> dict[str, Any]:
             "cpu": _cpu_model(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
-            "device": "cpu",
+            "device": device if device == "cpu" else torch.cuda.get_device_name(device),
         },
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }

@@ -4,14 +4,14 @@ A *rows tree* is a tree whose leaves are tensors ``(batch, ...)`` or `Ragged`: w
 its samples are to be stored, drawn and joined.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import optree
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
+
+from .trees import tree_leaves, tree_map, tree_structure
 
 Tree = TypeVar("Tree")
 
@@ -98,7 +98,7 @@ def rows_count(tree: Any) -> int:
     Raises:
         ValueError: if the tree holds no leaf, something else than tensors and `Ragged`, or leaves of different counts.
     """
-    leaves = optree.tree_leaves(tree)
+    leaves = tree_leaves(tree)
     if not leaves:
         raise ValueError("There is no tensor in the tree; expected tensors with one row a sample.")
     for leaf in leaves:
@@ -116,7 +116,7 @@ def rows_count(tree: Any) -> int:
 
 def rows_select(tree: Tree, samples: Int[Tensor, " selected"] | slice) -> Tree:
     """The samples of a rows tree with these indices, in this order."""
-    return _map(lambda leaf: leaf.select(samples) if isinstance(leaf, Ragged) else leaf[samples], tree)
+    return tree_map(lambda leaf: leaf.select(samples) if isinstance(leaf, Ragged) else leaf[samples], tree)
 
 
 def rows_cat(a: Tree, b: Tree) -> Tree:
@@ -125,18 +125,16 @@ def rows_cat(a: Tree, b: Tree) -> Tree:
     Raises:
         ValueError: if their structures differ, or a leaf is `Ragged` in only one of them.
     """
-    return _map(_cat, a, b)
+    if tree_structure(a) != tree_structure(b):
+        raise ValueError(f"The trees differ in structure: {tree_structure(a)} and {tree_structure(b)}.")
+    return tree_map(_cat, a, b)
 
 
 def rows_detach(tree: Tree) -> Tree:
     """The same rows tree, cut from the graph of gradients."""
-    return _map(
+    return tree_map(
         lambda leaf: Ragged(leaf.values.detach(), leaf.lengths) if isinstance(leaf, Ragged) else leaf.detach(), tree
     )
-
-
-def _map(function: Callable[..., Any], tree: Tree, *rest: Any) -> Tree:
-    return optree.tree_map(function, tree, *rest)  # pyright: ignore
 
 
 def _cat(a: Tensor | Ragged, b: Tensor | Ragged) -> Tensor | Ragged:

@@ -1,4 +1,4 @@
-"""What a solve returns."""
+"""The result of a solve."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .trees import tree_leaves
+
 
 class Status(IntEnum):
     """How the solve of one sample ended."""
@@ -15,7 +17,7 @@ class Status(IntEnum):
     CONVERGED = 0
     """The halting criterion fired, possibly at the last iterate."""
     MAX_STEPS = 1
-    """All the steps were taken and the criterion had not fired."""
+    """The limit of steps was reached before the criterion fired."""
     NONFINITE = 2
     """The energy or its gradient became NaN or infinite; the answer is the last iterate at which both were finite."""
 
@@ -25,20 +27,20 @@ class NonfiniteError(RuntimeError):
 
 
 class NotConvergedError(RuntimeError):
-    """Raised by `Solution.raise_for_status(strict=True)` for samples that used up all their steps."""
+    """Raised by `Solution.raise_for_status(strict=True)` for samples that reached the limit of steps."""
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """The answers of a solve, sample by sample.
+    """The answers of a solve, sample by sample. ``print(solution)`` summarizes them.
 
     Attributes:
         y: the answers, with the structure and shapes of the initial ``y``.
         z: the scratchpad at the same iterate, or None (Appendix B of the paper).
-        energy: ``(batch,)``, the energy at this very ``y``; not part of any gradient graph.
+        energy: ``(batch,)``, the energy at the returned ``y``; carries no gradient.
         steps: ``(batch,)`` int64, the number of updates that led to this ``y``.
         status: ``(batch,)`` int64, values of `Status`.
-        record: what the recorder kept, or None.
+        record: the result of the recorder, or None.
     """
 
     y: Any
@@ -47,6 +49,29 @@ class Solution:
     steps: Int[Tensor, " batch"]
     status: Int[Tensor, " batch"]
     record: Any = None
+
+    @classmethod
+    def of_answers(
+        cls, y: Any, z: Any = None, *, steps: int | Int[Tensor, " batch"] = 0, batch: int | None = None
+    ) -> "Solution":
+        """A solution made of answers that no solve produced, for functions that expect one, such as `Task.error`.
+
+        The energies are NaN and every status is ``MAX_STEPS``.
+
+        Args:
+            y: the answers.
+            z: the scratchpads, if any.
+            steps: the steps taken, one number for all samples or one per sample.
+            batch: the number of samples; by default the rows of ``y``.
+
+        Example:
+            >>> error = task.error(Solution.of_answers(torch.zeros_like(target)), target)
+        """
+        leaf = tree_leaves(y)[0]
+        energy = leaf.new_full((len(leaf) if batch is None else batch,), torch.nan)
+        if not isinstance(steps, Tensor):
+            steps = torch.full_like(energy, steps, dtype=torch.int64)
+        return cls(y, z, energy, steps, torch.full_like(steps, int(Status.MAX_STEPS)))
 
     @property
     def converged(self) -> Bool[Tensor, " batch"]:
@@ -57,7 +82,7 @@ class Solution:
         """Raise if a sample failed.
 
         Args:
-            strict: treat samples that ran out of steps as failures too.
+            strict: also treat samples that reached the limit of steps as failures.
 
         Raises:
             NonfiniteError: if a sample ended as ``NONFINITE``; the message lists the indices.
@@ -72,14 +97,20 @@ class Solution:
         unfinished = (self.status == Status.MAX_STEPS).nonzero().flatten()
         if strict and len(unfinished):
             raise NotConvergedError(
-                f"{len(unfinished)} of {len(self.status)} samples used up their steps before the halting criterion "
+                f"{len(unfinished)} of {len(self.status)} samples reached the limit of steps before the halting criterion "
                 f"fired: {_listed(unfinished)}. Allow more max_steps or a looser tolerance."
             )
 
     def __repr__(self) -> str:
+        if not len(self.status):
+            return "Solution(empty)"
         counts = torch.bincount(self.status.cpu(), minlength=len(Status)).tolist()
         outcome = ", ".join(f"{counts[s]} {s.name}" for s in Status if counts[s])
-        return f"Solution(batch={len(self.status)}: {outcome or 'empty'})"
+        steps, energy = self.steps.double(), self.energy.double()
+        return (
+            f"Solution({outcome}; steps: mean {steps.mean():.1f}, most {steps.max():.0f}; "
+            f"energy: mean {energy.mean():.4g}, min {energy.min():.4g}, max {energy.max():.4g})"
+        )
 
 
 def _listed(indices: Tensor, most: int = 20) -> str:

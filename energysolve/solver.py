@@ -1,5 +1,6 @@
-"""The solver: an energy, an optimizer, a halting criterion and the rest, composed."""
+"""The solver, composed of an energy, an optimizer, a halting criterion and other parts."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -8,61 +9,55 @@ from torch import Tensor, nn
 
 from .checks import check_whole
 from .differentiation import Detached, Differentiation
-from .energy import Energy, check_takes_scratchpad
+from .energy import check_scratchpad, encode_and_evaluate
+from .engine.agreement import same_to_rounding as same_to_rounding
 from .engine.compiled import COMPILE_OPTIONS as COMPILE_OPTIONS
 from .engine.compiled import advance_compiled
 from .engine.loop import Descent
-from .engine.problem import Problem
+from .engine.solve import Solve
 from .halting import EnergyChange, Halting
 from .initializers import Initializer
-from .layout import Layout, LayoutFunction, check_free, layout_of
+from .layout import Layout, LayoutFunction, SelectFunction, check_free, layout_of
 from .optimizers.base import InnerOptimizer
 from .pretrained.saving import Pretrained
 from .recorders import Nothing, Recorder
 from .solution import Solution
 from .trees import tree_leaves, tree_map
 
-_FIELDS = (
-    "energy",
-    "optimizer",
-    "init",
-    "halting",
-    "differentiation",
-    "recorder",
-    "max_steps",
-    "layout",
-    "scratchpad",
-    "compile",
-    "compact",
-    "sync_every",
-)
-
 
 class EnergySolver(Pretrained, nn.Module):
     """Finds low-energy answers: ``solver.minimize(x)``.
 
     Args:
-        energy: a callable ``energy(x, y) -> (batch,)``, or ``energy(x, y, z)`` with a scratchpad; an `Energy`, any
-            other module or a plain function.
-        optimizer: moves the answers, such as ``SGD(lr=0.1)``.
-        init: initial answers, ``(x, layout, generator) -> y``; without it every call of `minimize` must give ``y``.
-        halting: decides, sample by sample, when to stop.
+        energy: a callable ``energy(x, y) -> (batch,)``, or ``energy(x, y, z)`` with a scratchpad: an `Energy`, another
+            module or a plain function.
+        optimizer: the inner optimizer, such as ``SGD(lr=0.1)``.
+        init: initial answers, ``(x, layout, generator) -> y``; without it, every call of `minimize` needs ``y``.
+        halting: the criterion that stops each sample.
         differentiation: how gradients reach the parameters of the energy and ``x``.
         recorder: what to keep besides the answer.
-        max_steps: the most updates that a sample takes.
-        layout: from ``x`` to the layout of its answers; by default `Dense` with the leading size of the first tensor in
-            ``x``, or what the type of ``x`` (a batch of graphs) brings along.
+        max_steps: the largest number of steps of a sample.
+        layout: from ``x`` to the layout of its answers; by default see `energysolve.layout.layout_of`.
+        select: ``select(x, samples)``, the problems with these indices, which may repeat; needed where ``x`` is not
+            made of tensors with one row per sample. By default see `energysolve.layout.select_problems`.
         scratchpad: initial scratchpads, like ``init`` (Appendix B of the paper).
         compile: compile the step with `torch.compile`.
-        compact: let samples that have halted leave the computation, so that a few slow ones do not keep the whole batch
-            busy; `energysolve.engine.compaction` says what that asks of ``x`` and the energy. Results are the same,
-            except for the rounding of matrix products, which depends on the batch size. Not together with ``compile``.
-        sync_every: how many steps may pass before the host asks whether all the samples have halted; by default 1 on
-            the CPU and 10 elsewhere. It changes no result.
+        compact: let halted samples leave the computation, so that a few slow samples do not keep the whole batch busy
+            (see `energysolve.engine.compaction`). Results differ only by the rounding of matrix products, which depends
+            on the batch size. Not together with ``compile``.
+        sync_every: the host checks every so many steps whether all samples have halted; by default 1 on the CPU and 10
+            on other devices. It changes no result.
 
     Raises:
         TypeError: if a part is not of its kind.
         ValueError: if an argument is out of range or contradicts another.
+
+    Example:
+        >>> def energy(x, y):
+        ...     return (x - y.sin()).square().sum(-1)
+        >>> solver = EnergySolver(energy, SGD(lr=0.1), init=Uniform((3,)), max_steps=500)
+        >>> solver.minimize(torch.rand(8, 3)).y.shape
+        torch.Size([8, 3])
     """
 
     def __init__(
@@ -76,6 +71,7 @@ class EnergySolver(Pretrained, nn.Module):
         recorder: Recorder = Nothing(),  # noqa: B008  (frozen)
         max_steps: int = 100,
         layout: LayoutFunction | None = None,
+        select: SelectFunction | None = None,
         scratchpad: Initializer | None = None,
         compile: bool = False,
         compact: bool = False,
@@ -87,7 +83,8 @@ class EnergySolver(Pretrained, nn.Module):
         _expect("halting", halting, Halting, "a halting criterion such as EnergyChange(rtol=1e-5)")
         _expect("differentiation", differentiation, Differentiation, "an instance such as Truncated(1)")
         _expect("recorder", recorder, Recorder, "an instance such as BestSoFar()")
-        for name, value in (("init", init), ("layout", layout), ("scratchpad", scratchpad)):
+        functions = {"init": init, "layout": layout, "select": select, "scratchpad": scratchpad}
+        for name, value in functions.items():
             _expect(name, value, Callable | None, "a function, or None")
         self.energy = energy
         self.optimizer = optimizer
@@ -97,21 +94,22 @@ class EnergySolver(Pretrained, nn.Module):
         self.recorder = recorder
         self.max_steps = max_steps
         self.layout = layout
+        self.select = select
         self.scratchpad = scratchpad
         self.compile = bool(compile)  # pyright: ignore  (nn.Module.compile is not for solvers)
         self.compact = bool(compact)
         self.sync_every = sync_every
         if compile and compact:
             raise ValueError(
-                "compile=True and compact=True exclude each other: the step would be compiled anew for every size that "
-                "the batch shrinks to. Leave out one of the two."
+                "compile=True and compact=True exclude each other: the step would be compiled again for every size of "
+                "the shrinking batch. Leave out one of the two."
             )
         check_whole("EnergySolver", least=0, max_steps=max_steps)
         if sync_every is not None:
             check_whole("EnergySolver", least=1, sync_every=sync_every)
         self.differentiation.check(halting)
         if scratchpad is not None:
-            self._check_scratchpad(given=True)
+            check_scratchpad(energy, given=True)
 
     def minimize(
         self,
@@ -126,50 +124,52 @@ class EnergySolver(Pretrained, nn.Module):
 
         Args:
             x: the problems, one batch: a tensor, a dict or tuple of tensors, or a batch of graphs.
-            y: initial answers, a tensor or tree of floating tensors; by default from ``init``.
+            y: initial answers, a tensor or a tree of floating-point tensors; by default from ``init``.
             z: initial scratchpads; by default from ``scratchpad``.
-            max_steps: in place of the solver's, for this call.
-            generator: for initial answers that are drawn at random.
+            max_steps: replaces the solver's ``max_steps`` in this call.
+            generator: source of random initial answers.
 
         Returns:
-            The answers, with the energy, the number of steps and the status of each. An empty batch gives an empty
-            solution.
+            The answers, with energy, number of steps and status of each. An empty batch gives an empty solution.
 
         Raises:
-            ValueError: if an input or the energy's result has the wrong shape, dtype or device; the message says what
-                was expected.
+            ValueError: if an input or the result of the energy has the wrong shape, dtype or device.
+
+        Example:
+            >>> solution = solver.minimize(x, generator=torch.Generator().manual_seed(0))
+            >>> solution.y, solution.energy, solution.steps, solution.converged
         """
         steps = self.max_steps if max_steps is None else max_steps
         check_whole("minimize", least=0, max_steps=steps)
         if torch.is_inference_mode_enabled():
-            # Inference tensors cannot take part in autograd, which descent needs: copy the inputs out.
+            # Descent needs autograd, which refuses inference tensors: copy the inputs.
             with torch.inference_mode(False), torch.no_grad():
                 x, y, z = (tree_map(_cloned, tree) for tree in (x, y, z))
                 return self._minimize(x, y, z, steps, generator)
         return self._minimize(x, y, z, steps, generator)
 
-    def solve(self, x: Any, steps: int | None = None, *, generator: torch.Generator | None = None) -> Solution:
-        """`minimize` with at most ``steps`` steps, the interface that solvers and baselines have in common."""
-        return self.minimize(x, max_steps=steps, generator=generator)
+    def solve(self, x: Any, max_steps: int | None = None, *, generator: torch.Generator | None = None) -> Solution:
+        """`minimize`, through the interface that solvers and baselines share."""
+        return self.minimize(x, max_steps=max_steps, generator=generator)
 
     def descend(self, x: Any, y: Any = None, z: Any = None, *, generator: torch.Generator | None = None) -> Any:
-        """Take ``max_steps`` steps with every sample, as training does, and return the answers alone.
+        """Take ``max_steps`` steps with every sample, as in training, and return only the answers.
 
-        Nothing is checked on the way and nothing halts: no energy at the answer, no status, and the host never waits
-        for the device, so the whole descent can be compiled. An energy that is not finite shows in the answers.
+        No sample halts, and the energy at the answers is not evaluated. The host never waits for the device, so the
+        whole descent can be compiled. An energy that is not finite makes the answers not finite.
 
         Args:
             x: the problems.
             y: initial answers; by default from ``init``.
             z: initial scratchpads; by default from ``scratchpad``.
-            generator: for initial answers that are drawn at random.
+            generator: source of random initial answers.
 
         Returns:
-            ``(y, z)``, ``z`` None where there is no scratchpad, with the gradients of the solver's ``differentiation``.
+            ``(y, z)``, with the gradients of the solver's ``differentiation``; ``z`` is None without a scratchpad.
         """
-        problem, free = self._problem(x, y, z, self.max_steps, generator)
+        solve, free = self._prepare(x, y, z, self.max_steps, generator)
         differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
-        free = differentiation.descend(problem, free)
+        free = differentiation.descend(solve, free)
         return free if len(free) == 2 else (free[0], None)
 
     def forward(self, x: Any, y: Any = None, z: Any = None, **options: Any) -> Solution:
@@ -177,52 +177,79 @@ class EnergySolver(Pretrained, nn.Module):
         return self.minimize(x, y, z, **options)
 
     def replace(self, **fields: Any) -> "EnergySolver":
-        """A solver with some parts exchanged that shares this one's energy, parameters included.
+        """A solver with other parts, arguments of the constructor, that shares the energy and its parameters.
 
         Raises:
             TypeError: for a name that is not an argument of the constructor.
+
+        Example:
+            >>> careful = solver.replace(halting=GradientNorm(1e-6), max_steps=10_000)
         """
-        unknown = sorted(set(fields) - set(_FIELDS))
+        unknown = sorted(fields.keys() - _DEFAULTS.keys())
         if unknown:
-            raise TypeError(f"EnergySolver has no {', '.join(unknown)}; it has {', '.join(_FIELDS)}.")
-        parts = {name: getattr(self, name) for name in _FIELDS} | fields
+            raise TypeError(f"EnergySolver has no {', '.join(unknown)}; it has {', '.join(_DEFAULTS)}.")
+        parts = {name: getattr(self, name) for name in _DEFAULTS} | fields
         solver = type(self)(parts.pop("energy"), parts.pop("optimizer"), **parts)
         solver.training = self.training  # not by .train(), which would change the shared energy
         return solver
 
+    def suited(self, task: Any) -> "EnergySolver":
+        """The solver with ``init`` and ``layout`` taken from a task where the solver states none."""
+        return self.replace(
+            init=task.init if self.init is None else self.init,
+            layout=task.layout if self.layout is None else self.layout,
+        )
+
+    def layout_of(self, x: Any) -> Layout:
+        """The layout of the answers to ``x``.
+
+        Raises:
+            TypeError: if the solver's ``layout`` returns something else.
+            ValueError: if ``x`` has no recognizable batch size.
+        """
+        layout = layout_of(x) if self.layout is None else self.layout(x)
+        _expect("layout(x)", layout, Layout, "a Layout such as Dense(batch)")
+        return layout
+
     def extra_repr(self) -> str:
-        shown = ("optimizer", "init", "halting", "differentiation", "recorder", "max_steps")
-        return "\n".join(f"{name}={getattr(self, name)!r}," for name in shown)
+        parts = {name: getattr(self, name) for name in _DEFAULTS}
+        shown = {
+            name: getattr(part, "__qualname__", None) or repr(part)
+            for name, part in parts.items()
+            if name in _ALWAYS_SHOWN or (part != _DEFAULTS[name] and not isinstance(part, nn.Module))
+        }
+        return "\n".join(f"{name}={part}," for name, part in shown.items())
 
     def _minimize(self, x, y, z, max_steps, generator) -> Solution:
-        problem, free = self._problem(x, y, z, max_steps, generator)
-        if problem.layout.batch == 0:
+        solve, free = self._prepare(x, y, z, max_steps, generator)
+        if solve.layout.batch == 0:
             return _empty(free)
         differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
-        found = differentiation.solve(problem, free)
+        found = differentiation.minimize(solve, free)
         y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
         return Solution(y, z, found.at.energy, found.steps, found.status, found.record)
 
-    def _problem(self, x, y, z, max_steps, generator) -> tuple[Problem, Any]:
-        """The problem of one solve, and the initial free variables."""
-        layout = layout_of(x) if self.layout is None else self.layout(x)
-        _expect("layout(x)", layout, Layout, "a Layout such as Dense(batch)")
+    def _prepare(self, x, y, z, max_steps, generator) -> tuple[Solve, Any]:
+        """The settings of one solve, and the initial free variables."""
+        layout = self.layout_of(x)
         free = self._initial(x, y, z, layout, generator)
-        problem = Problem(
+        encode, evaluate = encode_and_evaluate(self.energy)
+        solve = Solve(
             x=x,
-            encode=self.energy.encode if isinstance(self.energy, Energy) else _identity,
-            function=self.energy.evaluate if isinstance(self.energy, Energy) else self.energy,
+            encode=encode,
+            function=evaluate,
             layout=layout,
             optimizer=self.optimizer,
             halting=self.halting,
             recorder=self.recorder,
             max_steps=max_steps,
             sync_every=self.sync_every or (1 if tree_leaves(free)[0].device.type == "cpu" else 10),
+            select=self.select,
             advance=advance_compiled if self.compile else Descent.advance,
             compact=self.compact,
             parameters=tuple(self.parameters()) if torch.is_grad_enabled() else (),
         )
-        return problem, free
+        return solve, free
 
     def _initial(self, x, y, z, layout, generator) -> Any:
         if y is None:
@@ -231,24 +258,18 @@ class EnergySolver(Pretrained, nn.Module):
             y = self.init(x, layout, generator)
         if z is None and self.scratchpad is not None:
             z = self.scratchpad(x, layout, generator)
-        self._check_scratchpad(given=z is not None)
+        check_scratchpad(self.energy, given=z is not None)
         check_free("y", y, x, layout)
         if z is None:
             return (y,)
         check_free("z", z, x, layout)
         return (y, z)
 
-    def _check_scratchpad(self, given: bool) -> None:
-        energy = self.energy
-        if isinstance(energy, nn.Module):
-            function = energy.evaluate if isinstance(energy, Energy) else energy.forward
-            check_takes_scratchpad(function, type(energy).__name__, given)
-        else:
-            check_takes_scratchpad(energy, getattr(energy, "__name__", type(energy).__name__), given)
 
-
-def _identity(x: Any) -> Any:
-    return x
+_PARAMETERS = [*inspect.signature(EnergySolver.__init__).parameters.values()][1:]
+_DEFAULTS = {parameter.name: parameter.default for parameter in _PARAMETERS}
+"""The parts of a solver with their defaults."""
+_ALWAYS_SHOWN = ("optimizer", "init", "halting", "differentiation", "recorder", "max_steps")
 
 
 def _cloned(leaf: Any) -> Any:

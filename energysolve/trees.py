@@ -1,4 +1,4 @@
-"""Trees of tensors: optree's functions, with a short cut for the structure that most solves have, ``(y,)``."""
+"""Trees of tensors. The only module that imports optree, with a fast path for the structure of most solves, ``(y,)``."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,9 +19,17 @@ def tree_leaves(tree: Any) -> list[Any]:
     return [tree[0]] if _single(tree) else optree.tree_leaves(tree)
 
 
+def tree_structure(tree: Any) -> optree.PyTreeSpec:
+    """The structure of a tree, which can be compared and printed, and holds no leaf."""
+    return optree.tree_structure(tree)
+
+
 def tree_unflatten(like: Any, leaves: Sequence[Any]) -> Any:
-    """A tree with the structure of ``like`` and these leaves."""
-    return (leaves[0],) if _single(like) else optree.tree_unflatten(optree.tree_structure(like), leaves)
+    """A tree of these leaves with the structure of ``like``: of another tree, or what `tree_structure` returned."""
+    if _single(like):
+        return (leaves[0],)
+    structure = like if isinstance(like, optree.PyTreeSpec) else optree.tree_structure(like)
+    return optree.tree_unflatten(structure, leaves)
 
 
 def _single(tree: Any) -> bool:

@@ -1,21 +1,24 @@
-"""Presets of a few iterations on small problems, in place of those of the command line."""
+"""The library's domains with presets of a few iterations on small problems."""
 
-from energysolve.experiments import methods, scratchpad, table3
-from energysolve.presets import recipes
-from energysolve.presets.structured import best
+from dataclasses import replace
+
+from energysolve.presets import DOMAINS, METHODS
 from energysolve.training import TrainingConfig
 
-
-def use(monkeypatch):
-    recipe = recipes.Recipe(4, size=9, width=8, test_max_steps=9, training=TrainingConfig(batch_size=8, replay=20))
-    monkeypatch.setattr(recipes, "PRESETS", {"paper": recipe, "tuned": recipe.changed({"lr": 2e-3})})
-    monkeypatch.setattr(recipes, "_OWN", {})
-    monkeypatch.setattr(table3, "ITERATIONS", 2)
-    monkeypatch.setattr(scratchpad, "ITERATIONS", 2)
-    monkeypatch.setattr(methods, "_CHECKPOINT_EVERY", 2)
-    monkeypatch.setattr(methods, "train_best", untrained)
+_NETWORK = {"iterations": 4, "size": 9, "width": 8, "test_max_steps": 9, "validate_every": 0, "start": "paper"}
 
 
-def untrained(name, seed):
-    settings = best(name)
-    return settings.make_solver(settings.make_energy(seed)).replace(max_steps=5).eval()
+def small_domains():
+    """Each with the presets ``paper``, ``tuned`` and ``best``."""
+    training = TrainingConfig(batch_size=8, replay=20)
+    found = {}
+    for name, domain in DOMAINS.items():
+        paper = replace(domain.presets["paper"].changed(_NETWORK), training=training)
+        best = domain.presets["best"].changed({"iterations": 1, "size": 9, "batch_size": 2, "train_steps": 2})
+        best = replace(best, in_use=lambda solver, settings: solver.replace(max_steps=5))
+        presets = {"paper": paper, "tuned": paper.changed({"lr": 2e-3}), "best": best}
+        found[name] = replace(domain, presets=presets)
+    return found
+
+
+BASELINES = [name for name in METHODS if name != "irem"]

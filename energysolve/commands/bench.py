@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich import box
 from rich.console import Console
@@ -18,8 +17,7 @@ from ..benchmarks.report import Report
 from ..benchmarks.setting import Setting
 from ..benchmarks.solving import measure_solving
 from ..benchmarks.target import ITERATIONS, measure_target
-from ..presets.catalog import TASKS
-from .common import CommandError, command_line, load_model
+from .common import CommandError, Device, check_device, command_line, load_model
 
 _FOLDER = Path("out") / "bench"
 _STATE = _FOLDER / "target-reference.safetensors"
@@ -38,27 +36,26 @@ class _Options:
 
 def bench(
     what: Annotated[str, typer.Argument(help="iteration, target, solve, memory or all.", metavar="WHAT")] = "all",
-    rounds: Annotated[int | None, typer.Option(min=2, help="Of alternation; default 21, for solve 5.")] = None,
+    rounds: Annotated[int | None, typer.Option(min=2, help="Rounds of alternation; default 21, for solve 5.")] = None,
     output: Annotated[
         Path | None, typer.Option(help="Result file, for all a folder; default out/bench/WHAT.json.")
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of weights and problems.")] = 0,
-    size: Annotated[int, typer.Option(min=1, help="Of the problems that are trained on.")] = 400,
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(help="Seed of weights and problems.")] = 0,
+    size: Annotated[int, typer.Option(min=1, help="Size of the training problems.")] = 400,
     width: Annotated[int, typer.Option(min=1, help="Units of each hidden layer.")] = 512,
     batch_size: Annotated[int, typer.Option(min=1, help="New problems an iteration; as many are replayed.")] = 128,
     compile: Annotated[bool, typer.Option("--compile/--no-compile", help="Measure compiled training.")] = True,
-    iterations: Annotated[int, typer.Option(min=2, help="Of target, ours.")] = ITERATIONS,
-    reference_iterations: Annotated[int, typer.Option(min=1, help="Of target, the reference's at most.")] = 12_000,
-    resume: Annotated[bool, typer.Option("--resume", help="Of target, go on with the reference.")] = False,
-    model: Annotated[str, typer.Option(help="Of solve, a shipped name or a folder.")] = "addition-mlp",
+    iterations: Annotated[int, typer.Option(min=2, help="target: iterations of this library.")] = ITERATIONS,
+    reference_iterations: Annotated[int, typer.Option(min=1, help="target: the reference's limit.")] = 12_000,
+    resume: Annotated[bool, typer.Option("--resume", help="target: continue the run of the reference.")] = False,
+    model: Annotated[str, typer.Option(help="solve: a shipped name or a folder.")] = "addition-mlp",
 ):
     """Measure speed and memory against a plain reference that runs in turn with the library."""
     chosen = list(_MEASUREMENTS) if what == "all" else [what]
     if unknown := [name for name in chosen if name not in _MEASUREMENTS]:
         raise CommandError(f"Unknown measurement {unknown[0]!r}; choose one of: {', '.join(_MEASUREMENTS)}, all.")
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise CommandError(f"No device {device!r}: --device is cpu, or cuda where torch finds a GPU.")
+    check_device(device)
     setting = Setting(size, width, batch_size=batch_size, seed=seed, device=device, compile=compile)
     options = _Options(rounds, iterations, reference_iterations, resume, model)
     console = Console()
@@ -96,8 +93,7 @@ def _target(setting: Setting, report: Report, options: _Options, console: Consol
 
 
 def _solve(setting: Setting, report: Report, options: _Options, console: Console) -> None:
-    solver, _ = load_model(options.model, TASKS["addition"])
-    measure_solving(solver, setting, report, rounds=options.rounds or 5)
+    measure_solving(load_model(options.model), setting, report, rounds=options.rounds or 5)
 
 
 def _memory(setting: Setting, report: Report, options: _Options, console: Console) -> None:

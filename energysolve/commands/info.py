@@ -24,13 +24,18 @@ def info():
     if not names():
         console.print("No trained energies come with this installation.")
         return
+    headings = ("name", "energy", "parameters", "iterations", "seed", "trained on", "error")
+    rows = [(name, *_facts(name)) for name in names()]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading in ("name", "energy", "parameters", "iterations", "seed", "trained on", "error"):
-        table.add_column(heading, justify="right" if heading in ("parameters", "iterations", "seed") else "left")
-    for name in names():
-        table.add_row(name, *_facts(name))
+    for heading, *cells in zip(headings, *rows, strict=True):
+        # As wide as its longest cell: a name that is broken or cut cannot be typed.
+        width = max(len(line) for cell in (heading, *cells) for line in cell.split("\n"))
+        number = heading in ("parameters", "iterations", "seed")
+        table.add_column(heading, justify="right" if number else "left", min_width=width, no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
     console.print("\nTrained energies", style="bold")
-    console.print(table)
+    console.print(table, soft_wrap=True)
 
 
 def _facts(name: str) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from ..evaluation.measurement import PROBLEMS
+from ..experiments.measure import PROBLEMS
 from ..experiments.runs import Laboratory
 from ..experiments.tables import PRESETS
 from ..training import CheckpointError, NonfiniteLossError
-from .common import CommandError, command_line
+from .common import CommandError, Device, check_device, command_line
 
 TARGETS = ("table1", "table3", "table4", "figure1", "figure3", "figure4", "figure5", "figure6", "figure7", "scratchpad")
 
@@ -23,10 +23,11 @@ _TRAINED = ("table3", "scratchpad")
 def reproduce(
     what: Annotated[str, typer.Argument(help=f"One of: {', '.join(TARGETS)}.", metavar="WHAT")],
     preset: Annotated[str, typer.Option(help=f"{', '.join(PRESETS)}.")] = "tuned",
-    seeds: Annotated[int, typer.Option(min=1, help="Of the energy model; other methods have one.")] = 1,
-    output: Annotated[Path, typer.Option(help="Folder for result files, tables and figures.")] = Path("docs/results"),
-    problems: Annotated[int, typer.Option(min=2, help="Of each difficulty, to evaluate on.")] = PROBLEMS,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of the energy model; other methods have one.")] = 1,
+    output: Annotated[Path, typer.Option(help="Folder for result files, tables and figures.")] = Path("out/results"),
+    problems: Annotated[int, typer.Option(min=2, help="Problems of each difficulty to evaluate on.")] = PROBLEMS,
     models: Annotated[Path, typer.Option(help="Folder for weights and checkpoints.")] = Path("out/reproduce"),
+    device: Device = "cpu",
 ):
     """Make a table or a figure of the paper: train what is missing, going on where it was interrupted, and evaluate."""
     if what not in TARGETS:
@@ -35,6 +36,7 @@ def reproduce(
         raise CommandError(f"Unknown preset {preset!r}; the presets are: {', '.join(PRESETS)}.")
     if preset == "best" and what in _TRAINED:
         raise CommandError(f"{what} changes the training, and preset 'best' has none to change; take paper or tuned.")
+    check_device(device)
     for folder in (output / "runs", models):
         try:  # before hours of training
             folder.mkdir(parents=True, exist_ok=True)
@@ -48,9 +50,9 @@ def reproduce(
     # Each has a module of its own, and those of figures import matplotlib.
     make: Callable[[Laboratory, str, int], list[Path]] = import_module(f"energysolve.experiments.{what}").reproduce
     try:
-        paths = make(Laboratory(models, output, command_line(), problems, log), preset, seeds)
+        paths = make(Laboratory(models, output, command_line(), problems, log, device), preset, seeds)
     except KeyboardInterrupt:
-        log("Interrupted; the same command goes on from the last checkpoint.")
+        log("Interrupted; the same command continues from the last checkpoint.")
         raise typer.Exit(130) from None
     except (NonfiniteLossError, CheckpointError, ValueError) as error:
         raise CommandError(str(error)) from error

@@ -1,6 +1,5 @@
 """``energysolve solve``."""
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,12 +8,10 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..energies.mlp import MLPEnergy
-from ..evaluation.evaluate import Evaluation, evaluate
+from ..evaluation.evaluate import Performance, evaluate
 from ..evaluation.report import comparison, print_evaluations
-from ..files import write_atomic
-from ..presets.catalog import Entry
-from ..presets.resizing import fitted
+from ..files import write_json
+from ..presets import Domain, domain_of
 from ..pretrained.files import read_config
 from ..pretrained.hub import locate
 from ..provenance import environment
@@ -23,32 +20,38 @@ from ..solver import EnergySolver
 from ..streaming.problems import open_problems
 from ..streaming.solve import Summary, solve_file
 from ..tasks import Task
-from .common import CommandError, TaskName, command_line, entry_of, load_model
+from .common import CommandError, Device, EnergyName, command_line, find_domain, load_model, task_help
 
 _PROBLEMS = 1000
 _CHUNK = 1024
 
 
 def solve(
-    task: TaskName,
+    task: Annotated[
+        str | None, typer.Argument(help=task_help("; not needed with --model and --input"), metavar="[TASK]")
+    ] = None,
     problems: Annotated[
         int | None, typer.Option(min=1, help="Fresh problems of each difficulty; default 1000.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the problems and the initial answers.")] = 0,
-    model: Annotated[str | None, typer.Option(help="A shipped name or a folder; by default the task's own.")] = None,
-    max_steps: Annotated[int | None, typer.Option(min=0, help="In place of the model's.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the problems and the initial answers.")] = 0,
+    model: Annotated[
+        str | None, typer.Option(help="A shipped name, a folder or a hub id; by default the task's own.")
+    ] = None,
+    energy: EnergyName = None,
+    max_steps: Annotated[int | None, typer.Option(min=0, help="The most steps; by default the model's.")] = None,
+    device: Device = "cpu",
     output: Annotated[
         Path | None,
         typer.Option(help="Folder for figure and numbers, default out/solve-TASK; with --input an .npz or .csv file."),
     ] = None,
     input: Annotated[Path | None, typer.Option(help="Problems to solve: an .npz, .npy or .csv file.")] = None,
     chunk: Annotated[
-        int | None, typer.Option(min=1, help="Of --input, problems solved together; default 1024.")
+        int | None, typer.Option(min=1, help="Problems of --input that are solved together; default 1024.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run over --input.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run over --input.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the answers to --input.")] = False,
 ):
-    """Solve problems with a trained energy: those of a file, or fresh ones to see how well and how fast it does."""
+    """Solve problems with a trained energy: those of a file, or fresh ones to measure its errors and steps."""
     misplaced = {"--problems": problems is not None and input is not None} | {
         name: given and input is None
         for name, given in {"--chunk": chunk is not None, "--resume": resume, "--overwrite": overwrite}.items()
@@ -57,93 +60,110 @@ def solve(
         raise CommandError(f"{name} {'does not go with' if input else 'goes with'} --input, a file of problems.")
     if input is not None and output is None:
         raise CommandError("With --input, name a file for the answers: --output answers.npz, or answers.csv.")
-    entry = entry_of(task)
-    solver, source = load_model(model or task, entry, max_steps)
-    if input is None or output is None:
-        folder = output or Path("out") / f"solve-{task}"
-        _solve_fresh(task, entry, model or task, solver, source, problems or _PROBLEMS, seed, folder)
-    else:
+    domain = None if task is None else find_domain(task)
+    name = model or (domain.name if domain else None)
+    if name is None:
+        raise CommandError("Name a task, or a trained model with --model.")
+    solver = load_model(name, energy, device)
+    solver = solver if max_steps is None else solver.replace(max_steps=max_steps)
+    domain = domain or domain_of(solver)
+    source = None if domain is None else _task_of(domain, solver, name)
+    if input is not None and output is not None:
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
-        _solve_file(_for_files(task, solver, source, input), input, output, options)
+        _solve_file(solver, domain, source, input, output, options)
+    elif domain is None or source is None:
+        raise CommandError(f"The model {name} fits no known task: name a TASK, or give a file as --input.")
+    else:
+        folder = output or Path("out") / f"solve-{domain.name}"
+        _solve_fresh(domain, name, solver, source, problems or _PROBLEMS, seed, folder, device)
+
+
+def _task_of(domain: Domain, solver: EnergySolver, model: str) -> Task:
+    try:
+        return domain.task_of(solver)
+    except ValueError as error:
+        raise CommandError(f"Cannot load the model {model}: {error}") from error
 
 
 def _solve_fresh(
-    task: str,
-    entry: Entry,
+    domain: Domain,
     model: str,
     solver: EnergySolver,
     source: Task,
     problems: int,
     seed: int,
     folder: Path,
+    device: str,
 ) -> None:
     # Drawing with matplotlib takes a second to import, which the other commands need not wait for.
     from ..evaluation.figures import save_figure
 
     folder.mkdir(parents=True, exist_ok=True)
     console = Console()
-    console.print(f"{entry.title}: {problems} fresh problems of each difficulty, seed {seed}, model {model}")
+    console.print(f"{domain.title}: {problems} fresh problems of each difficulty, seed {seed}, model {model}")
     console.print(
         f"{solver.optimizer}, {solver.halting}, at most {solver.max_steps} steps\n", soft_wrap=True, highlight=False
     )
-    generator = stream(f"solve {task}", seed)
+    generator = stream(f"solve {domain.name}", seed, device)
     started = time.perf_counter()
-    evaluations = [evaluate(solver, source, difficulty, problems, generator) for difficulty in source.difficulties]
+    found = [evaluate(solver, source, difficulty, problems, generator) for difficulty in source.difficulties]
     seconds = time.perf_counter() - started
-    print_evaluations(console, evaluations, entry.paper, entry.error)
-    title = f"{entry.title}, {problems:,} fresh problems of each difficulty"
-    paths = save_figure(folder, evaluations, entry.paper, title, entry.error)
-    result = _solve_result(task, entry, evaluations, model)
-    result |= {"seed": seed, "max_steps": solver.max_steps, "seconds": round(seconds, 2)} | environment()
-    write_atomic(folder / "result.json", (json.dumps(result, indent=1, allow_nan=False) + "\n").encode())
+    print_evaluations(console, found, domain.paper_irem, source.error_name)
+    title = f"{domain.title}, {problems:,} fresh problems of each difficulty"
+    paths = save_figure(folder, found, domain.paper_irem, title, source.error_name)
+    result = _solve_result(domain, found, model)
+    result |= {"seed": seed, "max_steps": solver.max_steps, "seconds": round(seconds, 2)} | environment(device)
+    write_json(folder / "result.json", result)
     saved = ", ".join(map(str, [*paths, folder / "result.json"]))
     console.print(f"\nSaved {saved} ({seconds:.1f} s)", soft_wrap=True, highlight=False)
 
 
-def _solve_result(task: str, entry: Entry, evaluations: list[Evaluation], model: str) -> dict[str, Any]:
+def _solve_result(domain: Domain, found: list[Performance], model: str) -> dict[str, Any]:
     config = read_config(locate(model))
     return {
         "kind": "solve",
-        "task": task,
-        "title": entry.title,
+        "task": domain.name,
+        "title": domain.title,
         "command": command_line(),
         "model": {"name": model, "sha256": config["weights"]["sha256"], "solver": config["solver"]},
-        "paper": dict(entry.paper),
-        "difficulties": {each.difficulty: each.to_json() for each in evaluations},
-        "comparison": comparison(evaluations),
+        "paper": dict(domain.paper_irem),
+        "difficulties": {each.difficulty: each.to_json() for each in found},
+        "comparison": comparison(found),
     }
 
 
-def _for_files(task: str, solver: EnergySolver, source: Task, input: Path) -> EnergySolver:
-    # A compiled step cannot be compact.
-    solver = solver.replace(
-        init=solver.init or source.init, layout=solver.layout or source.layout, compact=not solver.compile
-    )
-    if isinstance(solver.energy, MLPEnergy):
-        return solver
-    try:
-        return fitted(task, solver, open_problems(input).row_shape)
-    except ValueError as error:
-        raise CommandError(f"{input}: {error}") from error
-
-
-def _solve_file(solver: EnergySolver, input: Path, output: Path, options: dict[str, Any]) -> None:
+def _solve_file(
+    solver: EnergySolver, domain: Domain | None, source: Task | None, input: Path, output: Path, options: dict[str, Any]
+) -> None:
+    solver = solver.replace(compact=not solver.compile)  # a compiled step cannot be compact
     console = Console()
     bar = _Bar(console)
     try:
-        summary = solve_file(solver, input, output, progress=bar, **options)
+        problems = open_problems(input)
+        if domain is not None and source is not None:
+            solver = _at_size(domain, solver.suited(source), input, problems.row_shape)
+        summary = solve_file(solver, problems, output, progress=bar, **options)
     except KeyboardInterrupt:
         bar.stop()
-        console.print(f"Interrupted after {bar.done:,} problems, which are kept. Go on with --resume.", soft_wrap=True)
+        console.print(
+            f"Interrupted after {bar.done:,} problems, which are kept. Continue with --resume.", soft_wrap=True
+        )
         raise typer.Exit(130) from None
     except ValueError as error:
         raise CommandError(str(error)) from error
     finally:
         bar.stop()
-    console.print(f"{_told(summary)}\nSaved {output}", soft_wrap=True, highlight=False)
+    console.print(f"{_in_words(summary)}\nSaved {output}", soft_wrap=True, highlight=False)
 
 
-def _told(summary: Summary) -> str:
+def _at_size(domain: Domain, solver: EnergySolver, input: Path, problem_shape: tuple[int, ...]) -> EnergySolver:
+    try:
+        return domain.at_size(solver, problem_shape)
+    except ValueError as error:
+        raise CommandError(f"{input}: {error}") from error
+
+
+def _in_words(summary: Summary) -> str:
     here = summary.problems - summary.resumed
     before = f" and {summary.resumed:,} before" if summary.resumed else ""
     return (

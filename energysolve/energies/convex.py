@@ -2,12 +2,12 @@
 
 from typing import Any
 
-import optree
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..energy import Energy
+from ..trees import tree_leaves, tree_map
 
 
 class Quadratic(Energy):
@@ -42,7 +42,7 @@ class Bowl(Energy):
     """``1/2 |y - x|^2`` over all the entries of a tree of tensors; minimum 0 at ``y = x``."""
 
     def evaluate(self, context: Any, y: Any) -> Float[Tensor, " batch"]:  # pyright: ignore
-        squares = optree.tree_leaves(optree.tree_map(lambda target, leaf: (leaf - target).square(), context, y))
+        squares = tree_leaves(tree_map(lambda target, leaf: (leaf - target).square(), context, y))
         return torch.stack([square.unsqueeze(-1).flatten(1).sum(1) for square in squares]).sum(0) / 2
 
 

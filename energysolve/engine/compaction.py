@@ -1,14 +1,13 @@
-"""Compaction: samples that have halted leave the computation, and are back with their answers at the end.
+"""Compaction: samples that have halted leave the computation; the result holds all of them.
 
-What it asks for: the problem can be taken apart (`energysolve.layout.select_problems`), and the energy of a sample is
-the same without the others. Both are put to the test each time samples leave: those that stay are evaluated once more,
-at the initial point and where they are. If that gives anything but what is known, as with a tensor that all samples
-share and that happens to be as large as the batch, or with dropout, the whole batch goes on together, under a
-`CompactionWarning`.
+Compaction requires that samples can be selected from the problem (`energysolve.layout.select_problems`), and that the
+energy of a sample does not depend on the others. Both are verified each time samples leave: the remaining ones are
+evaluated again, at the initial point and at their current iterate. If the result differs (a shared tensor that happens
+to be as large as the batch, dropout), the solve continues with the whole batch, with a `CompactionWarning`.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,20 +16,21 @@ from torch import Tensor
 
 from ..layout import Layout
 from ..optimizers.base import Evaluation
-from ..trees import tree_leaves, tree_map
+from ..trees import tree_map
+from .agreement import same_alone
 from .loop import Carry, Descent, Observer, run
 
 SHARE = 0.5
-"""Samples leave when at most this share of those in the computation moves on. At a half, all the evaluations that test
-what stays cost less than two of the whole batch, and a step costs at most twice what its active samples would."""
+"""Samples leave when at most this share of those in the computation is active. With one half, all verifications together
+cost less than two evaluations of the whole batch, and a step at most twice what its active samples alone would."""
 
 
 class CompactionWarning(RuntimeWarning):
-    """A problem that could not be taken apart, so that halted samples stayed in the computation."""
+    """Samples could not be selected from the problem, so halted samples stayed in the computation."""
 
 
 class Part(NamedTuple):
-    """Some of the samples of a batch, with the rows of the free variables that they own."""
+    """Some samples of a batch, and the rows of the free variables that belong to them."""
 
     samples: Tensor
     rows: Tensor
@@ -38,7 +38,7 @@ class Part(NamedTuple):
     """Of the whole batch."""
 
     def of(self, carry: Carry) -> Carry:
-        """These samples alone."""
+        """The carry of these samples alone."""
 
         def take(indices: Tensor, size: int, leaf: Tensor) -> Tensor:
             return leaf.index_select(0, indices)
@@ -46,16 +46,16 @@ class Part(NamedTuple):
         return self._map(take, carry)
 
     def into(self, whole: Carry, carry: Carry) -> Carry:
-        """The whole batch with these samples as they are in ``carry``."""
+        """The carry of the whole batch, with these samples taken from ``carry``."""
 
         def put(indices: Tensor, size: int, leaf: Tensor, old: Tensor) -> Tensor:
-            # An optimizer's state may have got its shape and dtype from the first gradient.
+            # An optimizer's state may take its shape and dtype from the first gradient.
             return old.to(leaf.dtype).expand(size, *leaf.shape[1:]).index_copy(0, indices, leaf)
 
         return self._map(put, carry, whole)
 
     def _map(self, function: Callable[..., Tensor], *carries: Carry) -> Carry:
-        """``function(indices, size of the whole, leaf, ...)`` of every tensor that is made of rows or samples."""
+        """Apply ``function(indices, size of the whole, leaf, ...)`` to every tensor of rows or of samples."""
 
         def rows(*trees: Any) -> Any:
             return tree_map(partial(_unless_shared, function, self.rows, self.layout.rows), *trees)
@@ -87,14 +87,14 @@ def run_compacted(
     sync_every: int,
     observers: tuple[Observer, ...] = (),
 ) -> Carry:
-    """As `run`, with only the samples that are still active.
+    """Like `run`, but halted samples leave the computation.
 
     Args:
         descent: the solve.
         carry: iterate 0.
-        steps: the iterates to start a step from.
-        only: the solve of the samples with these indices alone.
-        sync_every: how many steps may pass before the host looks how many samples are active.
+        steps: the iterates from which steps start.
+        only: from sample indices to the solve of these samples alone.
+        sync_every: the host counts the active samples every so many steps.
         observers: called with each new iterate of the whole batch and its index.
     """
     first = carry.at
@@ -125,41 +125,25 @@ def _show(observers: tuple[Observer, ...], part: Part, whole: Carry, step: int, 
 
 
 def _agreeing(only: Callable[[Tensor], Descent], part: Part, carry: Carry, first: Evaluation) -> Descent | None:
-    """The solve of the part alone; None if it differs from the part's solve in the whole batch."""
+    """The solve of the part alone; None, with a warning, if it differs from the solve in the whole batch."""
     known = first, carry.at
     device = first.energy.device
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # dropout draws no more than ever
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):  # leaves the random state alone
         try:
             alone = only(part.samples)
             found = [alone.objective(at.free) for at in known]
-        except Exception as error:  # of any kind: here tensors that do not fit meet in the user's code
+        except Exception as error:  # of any kind: selected tensors that do not fit reach the user's code
             return _warn(f"evaluating a part of the batch alone raised {type(error).__name__}: {error}")
-    if _agree(known, found, alone.layout):
+    if same_alone(known, found, alone.layout):
         return alone
     return _warn("samples have another energy or gradient alone than in the whole batch")
-
-
-def _agree(known: Sequence[Evaluation], found: Sequence[Evaluation], layout: Layout) -> bool:
-    """Whether energies and gradients are the same to rounding.
-
-    The second point alone would not do, where gradients vanish, nor the first, where answers may be zero. An energy has
-    an arbitrary offset, so it is the descent from one to the other that tells which difference is small.
-    """
-    eps = max(torch.finfo(leaf.dtype).eps for leaf in tree_leaves(known[0].gradient))
-    small = eps**0.5 * (known[1].energy - known[0].energy).abs().max()
-    flat = eps**0.5 * torch.stack([layout.norm(at.gradient) for at in known]).max()
-    for a, b in zip(known, found, strict=True):
-        apart = (a.energy - b.energy).abs().max()
-        bent = layout.norm(tree_map(torch.sub, a.gradient, b.gradient)).max()
-        if not (apart <= small + 100 * eps * a.energy.abs().max() and bent <= flat):
-            return False
-    return True
 
 
 def _warn(what: str) -> None:
     warnings.warn(
         f"compact=True is without effect: {what.rstrip('.')}. Every tensor in x with the leading size of the batch "
-        "must have one row a sample, and the energy must be the same at every call (a module in evaluation mode).",
+        "must have one row a sample, or the solver needs select=; and the energy must be deterministic (a module in "
+        "evaluation mode).",
         CompactionWarning,
         stacklevel=2,
     )

@@ -1,4 +1,4 @@
-"""Derivatives of the last steps: they are taken again, tracked, and their gradient is attached to the answers."""
+"""Gradients of the last steps: the steps are repeated with tracking, and their gradient is attached to the answers."""
 
 from functools import partial
 from typing import Any
@@ -8,23 +8,24 @@ from torch import Tensor
 
 from ..solution import Status
 from ..trees import detach, tree_leaves, tree_map
+from .agreement import same_alone
 from .loop import Descent, Outcome
 from .observers import StepStart, where_state
-from .problem import Problem
+from .solve import Solve
 
 
 def replay(descent: Descent, begin: StepStart, length: int, counts: Tensor | None = None) -> tuple[Any, Tensor]:
-    """Take the last steps of a solve again, tracked.
+    """Repeat the last steps of a solve with tracking.
 
     Args:
         descent: the solve, with a tracked context.
-        begin: where the steps of each sample begin.
-        length: the most steps that a sample takes.
-        counts: ``(batch,)``, the steps that each sample takes; by default all take ``length``. A sample with fewer
-            waits at its beginning, a point that it is evaluated at anyway, rather than at its end.
+        begin: where the last steps of each sample begin.
+        length: the largest number of steps of a sample.
+        counts: ``(batch,)``, the number of steps of each sample; by default ``length`` for all. A sample with fewer
+            steps waits at its beginning rather than at its end: the beginning is evaluated in any case.
 
     Returns:
-        The free variables at the end, and where every evaluation on the way was finite.
+        The free variables at the end, and the samples for which every evaluation was finite.
     """
     free, state = begin
     layout = descent.layout
@@ -42,17 +43,17 @@ def replay(descent: Descent, begin: StepStart, length: int, counts: Tensor | Non
     return free, finite
 
 
-def attach_replay(problem: Problem, context: Any, found: Outcome, begin: StepStart, limit: int) -> Outcome:
-    """The answers with the gradient of the last steps, at most ``limit`` of them, which are replayed."""
+def attach_replay(solve: Solve, context: Any, free: Any, found: Outcome, begin: StepStart, limit: int) -> Outcome:
+    """The answers with the gradient of at most ``limit`` last steps, which are repeated; ``free`` is iterate 0."""
     counts = torch.where(found.status == Status.NONFINITE, 0, found.steps.clamp(max=limit))
     valid = counts > 0
     if not bool(valid.any()):
-        return with_answer(found, without_gradient(problem, found.at.free))
-    if not bool(valid.all()):  # the initial point of a sample without gradient gets none, whatever comes back to it
-        begin = begin._replace(free=problem.layout.where(valid, begin.free, detach(begin.free)))
-    context, begin = stand_in(problem, context, valid, found.at.free, begin)
-    ended, _ = replay(problem.descent(context), StepStart(*begin), int(counts.max()), counts)
-    ended = problem.layout.where(valid, ended, found.at.free)
+        return with_answer(found, without_gradient(solve, found.at.free))
+    if not bool(valid.all()):  # a sample without steps passes no gradient to its initial point
+        begin = begin._replace(free=solve.layout.where(valid, begin.free, detach(begin.free)))
+    context, begin = stand_in(solve, context, valid, free, found, begin)
+    ended, _ = replay(solve.descent(context), StepStart(*begin), int(counts.max()), counts)
+    ended = solve.layout.where(valid, ended, found.at.free)
     return with_answer(found, tree_map(_Attach.apply, found.at.free, ended))
 
 
@@ -62,7 +63,7 @@ def with_answer(found: Outcome, free: Any) -> Outcome:
 
 
 class _Attach(torch.autograd.Function):
-    """The first argument's value with the second argument's gradient."""
+    """The value of the first argument with the gradient of the second."""
 
     @staticmethod
     def forward(ctx, value, tracked):
@@ -73,54 +74,53 @@ class _Attach(torch.autograd.Function):
         return None, grads[0]
 
 
-def stand_in(problem: Problem, context: Any, valid: Tensor, answers: Any, tree: Any) -> tuple[Any, Any]:
-    """Put a valid sample in the place of each one that gets no gradient, before anything tracked is evaluated there.
+def stand_in(solve: Solve, context: Any, valid: Tensor, free: Any, found: Outcome, tree: Any) -> tuple[Any, Any]:
+    """Replace each sample that gets no gradient by a valid one, before anything tracked is evaluated on it.
 
-    A gradient of zero through a derivative that is not finite would be NaN. Where samples cannot stand in for each
-    other (graphs of different sizes, problems that share a tensor as large as the batch), entries that are not finite
-    become zero.
+    A zero gradient through a derivative that is not finite would be NaN. Where samples cannot replace each other
+    (graphs of different sizes, problems that share a tensor as large as the batch), entries that are not finite
+    become zero instead.
 
     Args:
-        problem: the solve.
+        solve: the solve.
         context: the encoded problem.
         valid: ``(batch,)`` bool.
-        answers: free variables at which to see whether the valid samples are still the same.
+        free: the initial free variables.
+        found: the outcome from there.
         tree: what is to be evaluated.
+
+    Returns:
+        The encoded problem and the tree after the replacement.
     """
     if bool(valid.all()):
         return context, tree
-    rows = problem.layout.stand_in(valid)
+    rows = solve.layout.stand_in(valid)
     if rows is not None:
-        batch = len(valid)
-
-        def take(leaf: Any) -> Any:
-            fits = isinstance(leaf, Tensor) and leaf.ndim > 0 and leaf.shape[0] == batch
-            return leaf.index_select(0, rows) if fits else leaf
-
-        replaced = problem.encode(tree_map(take, problem.x))
-        if _agree(problem, valid, (context, answers), (replaced, tree_map(take, answers))):
-            return replaced, tree_map(take, tree)
+        take = partial(tree_map, lambda leaf: leaf.index_select(0, rows) if _has_rows(leaf) else leaf)
+        try:
+            replaced = solve.encoded(rows)
+            with torch.no_grad():
+                known = solve.descent(detach(context)).objective(detach(free)), found.at
+                moved = solve.descent(detach(replaced)).objective
+                same = same_alone(known, [moved(take(detach(at.free))) for at in known], solve.layout, valid)
+        except Exception:  # of any kind: selected tensors that do not fit reach the user's code
+            same = False
+        if same:
+            return replaced, take(tree)
     return context, tree_map(_finite_entries, tree)
 
 
-def _agree(problem: Problem, valid: Tensor, before: tuple[Any, Any], after: tuple[Any, Any]) -> bool:
-    """Whether valid samples have kept energy and slope, as they must if every tensor in ``x`` has one row a sample."""
-    with torch.no_grad():
-        a, b = (problem.descent(detach(context)).objective(detach(free)) for context, free in (before, after))
-    slopes = [problem.layout.norm(at.gradient) for at in (a, b)]
-    rounding = torch.finfo(a.energy.dtype).eps ** 0.5
-    return all(
-        torch.allclose(p[valid], q[valid], rtol=rounding, atol=rounding) for p, q in ((a.energy, b.energy), slopes)
-    )
+def _has_rows(leaf: Any) -> bool:
+    return isinstance(leaf, Tensor) and leaf.ndim > 0
 
 
 def _finite_entries(leaf: Any) -> Any:
     return leaf.nan_to_num(0.0, 0.0, 0.0) if isinstance(leaf, Tensor) else leaf
 
 
-def without_gradient(problem: Problem, free: Any) -> Any:
-    """The answers as functions of the problem and the parameters with derivative zero, so that backward still runs."""
-    leaves = [*tree_leaves(problem.x), *problem.parameters]
+def without_gradient(solve: Solve, free: Any) -> Any:
+    """The answers with a derivative of zero by the problem and the parameters, so that ``backward`` can be called."""
+    leaves = [*tree_leaves(solve.x), *solve.parameters]
     inputs = [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.requires_grad]
     inputs.append(torch.zeros(1, requires_grad=True))
     return tree_map(lambda leaf: _ZeroGradient.apply(leaf, *inputs), free)

@@ -1,49 +1,53 @@
-"""How well and how fast a solver answers a task: fresh problems, one solve of each, no use of the targets to stop."""
+"""How well and how fast a model answers fresh problems: one solve of each, no use of the targets to stop."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
 
+from ..halting import Never
+from ..ragged import rows_count, rows_select
 from ..recorders import Path, Trajectory
 from ..solution import Solution, Status
 from ..solver import EnergySolver
-from ..tasks import Completion, Task
-from .floors import copy
+from ..tasks import Task
 
-_CHUNK = 250
+CHUNK = 250
 """Problems solved together: trajectories keep every iterate, and the answers do not depend on the batch."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What a solver did on fresh problems of one difficulty.
+class Performance:
+    """What a model did on fresh problems of one difficulty.
 
     Attributes:
         difficulty: of the problems.
         problems: how many.
-        error: mean error of the answers, where the solver's own criterion halted each.
-        error_by_step: mean error after 0, 1, 2, ... steps; answers that have halted stay as they are.
+        error: mean error of the answers, where the model itself stopped.
+        standard_error: of that mean.
         steps: the steps that each problem took.
         converged: the share of problems whose criterion fired.
         nonfinite: how many problems met a NaN or an infinity.
-        zero_error: mean error of answering zero, on the same problems.
-        copy_error: for completion, that of giving back what is seen.
+        energy_before: mean energy at the initial answers; NaN for models without energy.
+        energy_after: mean energy at the answers.
+        floors: mean errors of trivial answers to the same problems, by name.
+        error_by_step: mean error after each step, see `evaluate`.
     """
 
     difficulty: str
     problems: int
     error: float
-    error_by_step: list[float]
+    standard_error: float
     steps: list[int]
     converged: float
     nonfinite: int
-    zero_error: float
-    copy_error: float | None = None
+    energy_before: float = math.nan
+    energy_after: float = math.nan
+    floors: dict[str, float] = field(default_factory=dict)
+    error_by_step: list[float] = field(default_factory=list)
 
     def statistics(self) -> dict[str, float]:
         """Mean, median, least and most steps."""
@@ -52,12 +56,11 @@ class Evaluation:
         return {"mean": steps.mean().item(), "median": median.item(), "min": min(self.steps), "max": max(self.steps)}
 
     def summary(self) -> dict[str, Any]:
-        """The numbers without the curves, JSON-able; an error that is not finite is None."""
+        """The numbers without the curve, JSON-able; an error that is not finite is None."""
         return {
             "problems": self.problems,
             "error": _number(self.error),
-            "zero_error": _number(self.zero_error),
-            **({} if self.copy_error is None else {"copy_error": _number(self.copy_error)}),
+            "floors": {name: _number(error) for name, error in self.floors.items()},
             "converged": self.converged,
             "nonfinite": self.nonfinite,
             "steps": self.statistics(),
@@ -70,51 +73,99 @@ class Evaluation:
 
 
 def evaluate(
-    solver: EnergySolver, task: Task, difficulty: str, problems: int, generator: torch.Generator
-) -> Evaluation:
-    """Solve ``problems`` fresh problems once each, at the solver's own halting.
+    model: Any,
+    task: Task,
+    difficulty: str,
+    problems: int,
+    generator: torch.Generator,
+    *,
+    curve: bool = True,
+    curve_steps: int | None = None,
+    mean_target: Callable[[str], Tensor] | None = None,
+    chunk: int = CHUNK,
+) -> Performance:
+    """Solve fresh problems once each, at the model's own halting.
 
     Args:
-        solver: on the CPU; initial answers are its own or the task's.
+        model: an `EnergySolver`, whose initial answers are its own or the task's, or a baseline.
         task: the source of problems and the judge of answers.
         difficulty: one of the task's.
         problems: how many, 1 or more.
-        generator: source of randomness.
+        generator: source of randomness, on the device of the model.
+        curve: whether to measure the error after every step.
+        curve_steps: how far, without halting (a baseline's curve begins after its first step); by default the curve is
+            that of the solves themselves, in which answers that have halted stay as they are.
+        mean_target: for the floors that need it, see `Task.floors`.
+        chunk: problems solved together.
+
+    Example::
+
+        found = evaluate(solver, Addition(), "harder", 1000, torch.Generator().manual_seed(0))
+        print(found.error, found.floors, found.statistics())
     """
-    x, target = task.sample(problems, difficulty, generator)
-    solver = solver.replace(recorder=Trajectory(), init=solver.init or task.init, layout=solver.layout or task.layout)
-    errors, steps, status, zero = [], [], [], []
-    rows = task.split((x, target))
-    for start in range(0, problems, _CHUNK):
-        chunk_x, chunk_target = task.merge(optree.tree_map(lambda leaf: leaf[start : start + _CHUNK], rows))  # noqa: B023
-        with torch.no_grad():
-            solution = solver.minimize(chunk_x, generator=generator)
-        errors.append(torch.stack([task.error(iterate, chunk_target) for iterate in _iterates(solution)]))
-        nothing = replace(solution, y=optree.tree_map(torch.zeros_like, solution.y))
-        zero.append(task.error(nothing, chunk_target))
-        steps.append(solution.steps)
-        status.append(solution.status)
-    by_step = _joined(errors).double().mean(1).tolist()
-    ended = torch.cat(status)
-    return Evaluation(
+    x, target = task.sample(problems, difficulty, generator, generator.device)
+    if isinstance(model, EnergySolver):
+        model = model.suited(task)
+    own_curve = curve and curve_steps is None and isinstance(model, EnergySolver)
+    solver = model.replace(recorder=Trajectory()) if own_curve else model
+    rows = task.split((x, target, None, None))
+    errors, curves, steps, status, before, after = [], [], [], [], [], []
+    with torch.no_grad():
+        for start in range(0, rows_count(rows), chunk):
+            some, wanted, *_ = task.merge(rows_select(rows, slice(start, start + chunk)))
+            energy, solution = _solved(solver, some, generator)
+            errors.append(task.error(solution, wanted))
+            steps.append(solution.steps)
+            status.append(solution.status)
+            before.append(energy)
+            after.append(solution.energy)
+            if own_curve:
+                curves.append(torch.stack([task.error(iterate, wanted) for iterate in _iterates(solution)]))
+            elif curve and curve_steps is not None:
+                answers = answers_by_step(model, some, curve_steps, generator)
+                curves.append(torch.stack([task.error_of(y, some, wanted) for y in answers]))
+        floors = task.floors(difficulty, x, target, mean_target)
+    error, ended = torch.cat(errors).double(), torch.cat(status)
+    return Performance(
         difficulty=difficulty,
         problems=problems,
-        error=by_step[-1],
-        error_by_step=by_step,
+        error=error.mean().item(),
+        standard_error=(error.std() / problems**0.5).item() if problems > 1 else math.nan,
         steps=torch.cat(steps).tolist(),
         converged=(ended == Status.CONVERGED).double().mean().item(),
         nonfinite=int((ended == Status.NONFINITE).sum()),
-        zero_error=torch.cat(zero).double().mean().item(),
-        copy_error=copy(task, x, target).double().mean().item() if isinstance(task, Completion) else None,
+        energy_before=torch.cat(before).double().mean().item(),
+        energy_after=torch.cat(after).double().mean().item(),
+        floors={name: each.double().mean().item() for name, each in floors.items()},
+        error_by_step=_joined(curves).double().mean(1).tolist() if curves else [],
     )
 
 
-def step_edges(evaluations: Sequence[Evaluation], bins: int) -> list[int]:
-    """Edges of at most ``bins`` bins of equal whole width that hold the steps of all the evaluations."""
-    low = min(min(evaluation.steps) for evaluation in evaluations)
-    high = max(max(evaluation.steps) for evaluation in evaluations)
+def answers_by_step(model: Any, x: Any, steps: int, generator: torch.Generator | None = None) -> Sequence[Any]:
+    """The answers after 0, 1, ..., ``steps`` steps, without halting; those of a baseline begin after the first."""
+    if not isinstance(model, EnergySolver):
+        return model.iterates(x, steps, generator=generator)
+    running = model.replace(halting=Never(), recorder=Trajectory(), max_steps=steps)
+    path = running.minimize(x, generator=generator).record
+    assert isinstance(path, Path)
+    return path.y
+
+
+def step_edges(performances: Sequence[Performance], bins: int) -> list[int]:
+    """Edges of at most ``bins`` bins of equal whole width that hold the steps of all the problems."""
+    low = min(min(each.steps) for each in performances)
+    high = max(max(each.steps) for each in performances)
     width = -(-(high - low + 1) // bins)
     return [*range(low, high + 1, width), low + width * -(-(high - low + 1) // width)]
+
+
+def _solved(model: Any, x: Any, generator: torch.Generator) -> tuple[Tensor, Solution]:
+    """Energies at the initial answers, and the solution."""
+    if not isinstance(model, EnergySolver):
+        solution = model.solve(x, generator=generator)
+        return solution.energy, solution
+    start = model.minimize(x, max_steps=0, generator=generator)
+    return start.energy, model.minimize(x, start.y, start.z)
 
 
 def _number(value: float) -> float | None:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .evaluate import Evaluation, step_edges
+from .evaluate import Performance, step_edges
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Distinguishable with every kind of colour vision (Okabe and Ito)."""
@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw(evaluations: Sequence[Evaluation], paper: Mapping[str, float], title: str, error: str) -> Figure:
+def draw(evaluations: Sequence[Performance], paper: Mapping[str, float], title: str, error: str) -> Figure:
     """Error against steps on the left, the distribution of steps on the right."""
     with rc_context(STYLE):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
@@ -40,7 +40,7 @@ def draw(evaluations: Sequence[Evaluation], paper: Mapping[str, float], title: s
 
 
 def save_figure(
-    folder: Path, evaluations: Sequence[Evaluation], paper: Mapping[str, float], title: str, error: str
+    folder: Path, evaluations: Sequence[Performance], paper: Mapping[str, float], title: str, error: str
 ) -> list[Path]:
     """Draw error against steps, and the distribution of steps, as ``figure.png`` and ``figure.svg``.
 
@@ -66,7 +66,7 @@ def set_log(*sharing: Axes) -> None:
         sharing[0].set_yscale("log")
 
 
-def _draw_errors(axes: Axes, evaluations: Sequence[Evaluation], paper: Mapping[str, float], error: str) -> None:
+def _draw_errors(axes: Axes, evaluations: Sequence[Performance], paper: Mapping[str, float], error: str) -> None:
     for evaluation, color, line in zip(evaluations, COLORS, LINES, strict=False):
         label = f"{evaluation.difficulty}: {evaluation.error:.1e}"
         axes.plot(evaluation.error_by_step, line, color=color, linewidth=2, label=label)
@@ -79,7 +79,7 @@ def _draw_errors(axes: Axes, evaluations: Sequence[Evaluation], paper: Mapping[s
     axes.legend(fontsize=9)
 
 
-def _draw_steps(axes: Axes, evaluations: Sequence[Evaluation]) -> None:
+def _draw_steps(axes: Axes, evaluations: Sequence[Performance]) -> None:
     edges = step_edges(evaluations, bins=40)
     for evaluation, color in zip(evaluations, COLORS, strict=False):
         mean = evaluation.statistics()["mean"]

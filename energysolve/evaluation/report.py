@@ -7,13 +7,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from .evaluate import Evaluation, step_edges
+from .evaluate import Performance, step_edges
 
 _BINS = 12
 _BAR = 24
 
 
-def print_evaluations(console: Console, evaluations: Sequence[Evaluation], paper: Mapping[str, float], error: str):
+def print_evaluations(console: Console, evaluations: Sequence[Performance], paper: Mapping[str, float], error: str):
     """Print error against steps, the summary, the distribution of steps and the comparison of difficulties.
 
     Args:
@@ -30,7 +30,7 @@ def print_evaluations(console: Console, evaluations: Sequence[Evaluation], paper
         console.print(line, soft_wrap=True, highlight=False)
 
 
-def comparison(evaluations: Sequence[Evaluation]) -> list[str]:
+def comparison(evaluations: Sequence[Performance]) -> list[str]:
     """In words: whether the harder problems took more steps than the easiest, on average at the same tolerance."""
     easy, *others = evaluations
     mean = easy.statistics()["mean"]
@@ -45,7 +45,7 @@ def comparison(evaluations: Sequence[Evaluation]) -> list[str]:
     return lines
 
 
-def _failures(evaluations: Sequence[Evaluation]) -> list[str]:
+def _failures(evaluations: Sequence[Performance]) -> list[str]:
     return [
         f"{each.nonfinite} of the {each.difficulty!r} problems met a NaN or infinity and kept the last finite answer."
         for each in evaluations
@@ -74,7 +74,7 @@ def _table() -> Table:
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 
-def _error_table(evaluations: Sequence[Evaluation]) -> Table:
+def _error_table(evaluations: Sequence[Performance]) -> Table:
     table = _table()
     table.add_column("steps", justify="right")
     for evaluation in evaluations:
@@ -85,12 +85,11 @@ def _error_table(evaluations: Sequence[Evaluation]) -> Table:
     return table
 
 
-def _summary_table(evaluations: Sequence[Evaluation], paper: Mapping[str, float]) -> Table:
+def _summary_table(evaluations: Sequence[Performance], paper: Mapping[str, float]) -> Table:
     table = _table()
     table.add_column("\nproblems")
-    copied = [evaluation.copy_error for evaluation in evaluations]
-    floors = ["predict\nzero", *([] if None in copied else ["\ncopy"])]
-    for heading in ("\nerror", "paper's\nIREM", *floors, "con-\nverged"):
+    floors = list(dict.fromkeys(name for each in evaluations for name in each.floors))
+    for heading in ("\nerror", "paper's\nIREM", *map(_two_lines, floors), "con-\nverged"):
         table.add_column(heading, justify="right")
     for heading in ("steps:\nmean", "\nmedian", "\nmin", "\nmax"):
         table.add_column(heading, justify="right")
@@ -101,8 +100,7 @@ def _summary_table(evaluations: Sequence[Evaluation], paper: Mapping[str, float]
             evaluation.difficulty,
             f"{evaluation.error:.2e}",
             "-" if reported is None else f"{reported:.1e}",
-            f"{evaluation.zero_error:.3f}",
-            *([] if evaluation.copy_error is None else [f"{evaluation.copy_error:.3g}"]),
+            *(f"{evaluation.floors[name]:.3g}" if name in evaluation.floors else "-" for name in floors),
             f"{evaluation.converged:.1%}",
             f"{steps['mean']:.1f}",
             *(f"{steps[name]:g}" for name in ("median", "min", "max")),
@@ -110,7 +108,7 @@ def _summary_table(evaluations: Sequence[Evaluation], paper: Mapping[str, float]
     return table
 
 
-def _histogram(evaluations: Sequence[Evaluation]) -> Table:
+def _histogram(evaluations: Sequence[Performance]) -> Table:
     edges = step_edges(evaluations, _BINS)
     bins = list(pairwise(edges))
     counts = {
@@ -130,3 +128,8 @@ def _histogram(evaluations: Sequence[Evaluation]) -> Table:
 def _bar(value: int, most: int) -> str:
     filled = round(_BAR * value / most)
     return "█" * max(filled, 1) + f" {value}" if value else ""
+
+
+def _two_lines(name: str) -> str:
+    """A heading of two lines, broken at its last blank."""
+    return "\n".join(["", *name.rsplit(" ", 1)][-2:])

@@ -5,13 +5,12 @@ from pathlib import Path
 from ..evaluation.figures import save
 from ..landscape.figures import draw_line, draw_plane
 from ..landscape.slices import Principal, line, plane
-from .figures import fresh_descent
 from .runs import Laboratory
 
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     """Draw a plane and a line through the answer to a fresh problem; the files written."""
-    path, target = fresh_descent(laboratory, "addition", preset, "figure1", 1)
+    path, target = laboratory.fresh_descent("addition", preset, "figure1", 1)
     elements = plane(path, target)
     main = plane(path, target, directions=Principal(2))
     along = line(path, target)

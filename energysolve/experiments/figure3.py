@@ -5,8 +5,7 @@ from typing import Any
 
 from ..evaluation.figures import save
 from ..landscape.figures import Curves, draw_error_panels
-from ..presets.catalog import TASKS
-from .methods import METHODS
+from ..presets import METHODS
 from .runs import Laboratory, Run
 from .tables import floor_rows
 
@@ -17,12 +16,16 @@ _RANGE = 3.0
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     """Make what is missing of the runs, and a figure for each task; the files written."""
     paths = []
-    for task, entry in TASKS.items():
+    for task, domain in laboratory.domains.items():
         runs = {name: laboratory.result(run) for name, run in methods_of(task, preset).items()}
         panels = {d: panel(runs, d) for d in next(iter(runs.values()))["difficulties"]}
         most = max(max(curves.floors.values()) for curves in panels.values())
         figure = draw_error_panels(
-            panels, f"{entry.title}: error against steps", "steps", entry.error, limit=_RANGE * most
+            panels,
+            f"{domain.title}: error against steps",
+            "steps",
+            domain.task(domain.size).error_name,
+            limit=_RANGE * most,
         )
         paths += save(figure, laboratory.results, f"figure3-{task}")
     return paths
@@ -30,7 +33,7 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
 
 def methods_of(task: str, preset: str) -> dict[str, Run]:
     """The runs by title: the baselines with the paper's settings, and the energy model with those asked for."""
-    return {method.title: Run(task, name, preset if name == "irem" else "paper") for name, method in METHODS.items()}
+    return {title: Run(task, name, preset if name == "irem" else "paper") for name, title in METHODS.items()}
 
 
 def panel(runs: dict[str, dict[str, Any]], difficulty: str) -> Curves:

@@ -4,12 +4,11 @@ from pathlib import Path
 
 from ..evaluation.figures import save
 from ..landscape.figures import draw_element_errors
-from .figures import fresh_descent
 from .runs import Laboratory
 
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     """Draw the errors of one fresh addition problem; the files written."""
-    path, target = fresh_descent(laboratory, "addition", preset, "figure4", 1)
+    path, target = laboratory.fresh_descent("addition", preset, "figure4", 1)
     figure = draw_element_errors(path.squared_errors(target), "Addition: squared error of each element over the steps")
     return save(figure, laboratory.results, "figure4")

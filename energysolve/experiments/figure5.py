@@ -5,9 +5,7 @@ from pathlib import Path
 from ..evaluation.figures import save
 from ..landscape.distances import energy_by_distance
 from ..landscape.figures import draw_energy_by_distance
-from ..presets.catalog import TASKS
 from ..seeding import stream
-from .figures import fresh_descent
 from .runs import Laboratory
 
 _PROBLEMS = 20
@@ -16,10 +14,10 @@ _PROBLEMS = 20
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     """Draw a figure for each task, and write down the rank correlations; the files written."""
     paths, found = [], {}
-    for task, entry in TASKS.items():
-        path, target = fresh_descent(laboratory, task, preset, "figure5", _PROBLEMS)
+    for task, domain in laboratory.domains.items():
+        path, target = laboratory.fresh_descent(task, preset, "figure5", _PROBLEMS)
         energies = energy_by_distance(path, target, generator=stream(f"figure5 candidates {task}", 0))
-        title = f"{entry.title}: energy against distance to the solution"
+        title = f"{domain.title}: energy against distance to the solution"
         paths += save(draw_energy_by_distance(energies, title), laboratory.results, f"figure5-{task}")
         each = energies.rank_correlation_by_problem
         found[task] = {

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from ..composition import compose
-from ..presets.catalog import TASKS
 from ..seeding import stream
-from ..tasks import Addition
 from .runs import Laboratory, Run
 from .tables import markdown
 
@@ -18,9 +16,7 @@ _OPERANDS = 4
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     """Add four fresh vectors; the files written."""
     model = laboratory.model(Run("addition", "irem", preset, 0))
-    task = TASKS["addition"].task_of(model)
-    assert isinstance(task, Addition)
-    size = task.size
+    size = laboratory.domains["addition"].task_for(model).size  # pyright: ignore[reportAttributeAccessIssue]
     generator = stream("figure6", 0)
     operands = torch.rand(1, _OPERANDS, size, generator=generator) * 2 - 1
     answer = compose(model, operands, generator=generator).y[0].detach()

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from ..evaluation.figures import save
-from ..evaluation.measurement import OPERATIONS
 from ..landscape.figures import draw_error_curves
 from .figure3 import methods_of
 from .runs import Laboratory
@@ -14,7 +13,7 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     """Make what is missing of the runs, and the figure; the files written."""
     runs = {name: laboratory.result(run) for name, run in methods_of("addition", preset).items()}
     curves = {name: run["composition"] for name, run in runs.items()}
-    numbers = range(1, OPERATIONS + 1)
+    numbers = range(1, len(next(iter(curves.values()))) + 1)
     curves["predict zero"] = [zero(k) for k in numbers]
     figure = draw_error_curves(
         curves, {}, "Composition of additions", "additions", "mean squared error", x=dict.fromkeys(curves, numbers)

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from ..presets.catalog import TASKS
+from ..presets import DOMAINS
 from .runs import Laboratory, Run
 from .tables import floor_rows, markdown, mean_and_std, origin, recorded
 
-ITERATIONS = 2000
 ENTRIES = (0, 128)
 """Of the scratchpad; 0 stands for none."""
 _TASKS = ("addition", "inverse")
@@ -18,40 +17,45 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     for task in _TASKS:
         for entries in ENTRIES:
             for seed in range(seeds):
-                laboratory.result(Run(task, "irem", preset, seed, tuple(_variant(entries).items())))
-    return [laboratory.write_page("scratchpad.md", table(laboratory.results, preset))]
+                laboratory.result(Run(task, "irem", preset, seed, tuple(_variant(laboratory, entries).items())))
+    return [laboratory.write_page("scratchpad.md", table(laboratory, preset))]
 
 
-def table(results: Path, preset: str) -> str:
+def table(laboratory: Laboratory, preset: str) -> str:
     """The table, as Markdown."""
     rows: list[list[Any]] = []
     everything = []
     for task in _TASKS:
-        found = {n: recorded(results, task, _variant(n)).get(("irem", preset), []) for n in ENTRIES}
+        found = {
+            n: recorded(laboratory.results, task, _variant(laboratory, n)).get(("irem", preset), []) for n in ENTRIES
+        }
         runs = [run for some in found.values() for run in some]
         everything += runs
         for name, errors in floor_rows(runs).items():
-            rows.append([TASKS[task].title, name, None, None, *(_cell(errors, d) for d in ("same", "harder"))])
+            rows.append([DOMAINS[task].title, name, None, None, *(_cell(errors, d) for d in ("same", "harder"))])
         for entries, some in found.items():
             if some:
                 cells = [
                     mean_and_std(some, lambda run, d=d: run["difficulties"][d]["error"]) for d in ("same", "harder")
                 ]
                 name = f"scratchpad of {entries}" if entries else "no scratchpad"
-                rows.append([TASKS[task].title, name, len(some), f"{some[0]['parameters']:,}", *cells])
+                rows.append([DOMAINS[task].title, name, len(some), f"{some[0]['parameters']:,}", *cells])
     headings = ("task", "what", "seeds", "parameters", "same", "harder")
-    return "\n\n".join([_INTRODUCTION.format(preset), markdown(headings, rows), origin(everything)]) + "\n"
+    return (
+        "\n\n".join([_INTRODUCTION.format(laboratory.iterations, preset), markdown(headings, rows), origin(everything)])
+        + "\n"
+    )
 
 
 _INTRODUCTION = (
     "# The scratchpad\n\nMean squared error on 1,000 fresh problems of each difficulty after "
-    f"{ITERATIONS:,} iterations of the `{{}}` settings, with and without a scratchpad that is minimized along with the "
+    "{:,} iterations of the `{}` settings, with and without a scratchpad that is minimized along with the "
     "answer."
 )
 
 
-def _variant(entries: int) -> dict[str, float]:
-    variant: dict[str, float] = {"iterations": ITERATIONS}
+def _variant(laboratory: Laboratory, entries: int) -> dict[str, float]:
+    variant: dict[str, float] = {"iterations": laboratory.iterations}
     return variant | {"scratchpad": entries} if entries else variant
 
 

@@ -4,9 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..presets.catalog import TASKS
-from .methods import METHODS
-from .paper import TABLE1
+from ..presets import DOMAINS, METHODS
 from .runs import Laboratory, Run
 from .tables import floor_rows, markdown, mean_and_std, origin, recorded
 
@@ -29,7 +27,7 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     Returns:
         The files written.
     """
-    for task in TASKS:
+    for task in laboratory.domains:
         for method in METHODS if preset == "paper" else ["irem"]:
             for seed in range(seeds if method == "irem" else 1):
                 laboratory.result(Run(task, method, preset, seed))
@@ -39,10 +37,10 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
 def table(results: Path) -> str:
     """The table of the runs that are recorded in a folder, with floors and limits, as Markdown."""
     blocks = ["# Table 1: algorithmic reasoning on vectors and matrices", _INTRODUCTION]
-    for task, entry in TASKS.items():
+    for task, domain in DOMAINS.items():
         runs = recorded(results, task)
         if runs:
-            blocks += [f"## {entry.title}", markdown(_HEADINGS, _rows(results, task, runs))]
+            blocks += [f"## {domain.title}", markdown(_HEADINGS, _rows(results, task, runs))]
             blocks.append(origin([run for some in runs.values() for run in some]))
     return "\n\n".join([*blocks, *_changed_settings(results)]) + "\n"
 
@@ -61,18 +59,18 @@ def _rows(results: Path, task: str, runs: dict[tuple[str, str], list[dict[str, A
     for name, errors in floor_rows(run for some in runs.values() for run in some).items():
         rows.append([name, None, None, None, None, _cell(errors, "same"), None, _cell(errors, "harder"), None])
     for (method, preset), some in runs.items():
-        paper = TABLE1[task][method]
+        paper = DOMAINS[task].paper.get(method, {})
         errors = [some[0]["difficulties"][name]["standard_error"] for name in ("same", "harder")]
         cells = [mean_and_std(some, lambda run, d=d: run["difficulties"][d]["error"]) for d in ("same", "harder")]
         rows.append(
             [
-                METHODS[method].title,
+                METHODS[method],
                 f"`{preset}`",
                 len(some),
                 f"{some[0]['parameters']:,}",
-                paper["same"] if preset == "paper" else None,
+                paper.get("same") if preset == "paper" else None,
                 cells[0],
-                paper["harder"] if preset == "paper" else None,
+                paper.get("harder") if preset == "paper" else None,
                 cells[1],
                 f"{errors[0]:.1g}; {errors[1]:.1g}",
             ]
@@ -88,24 +86,24 @@ def _changed_settings(results: Path) -> list[str]:
         return []
     rows = []
     for run in runs:
-        paper = TABLE1[run["task"]][run["method"]]
+        paper = DOMAINS[run["task"]].paper[run["method"]]
         changes = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in run["variant"].items())
         cells = [cell for d in ("same", "harder") for cell in (paper[d], f"{run['difficulties'][d]['error']:.3g}")]
-        rows.append([TASKS[run["task"]].title, METHODS[run["method"]].title, changes, *cells])
+        rows.append([DOMAINS[run["task"]].title, METHODS[run["method"]], changes, *cells])
     headings = ("task", "method", "instead of 10,000 iterations with 128", *_HEADINGS[4:8])
     return ["## Other methods with other settings", markdown(headings, rows), origin(runs)]
 
 
 def _limit_rows(results: Path, task: str) -> list[list[Any]]:
-    """The limit where it is not zero: the Bayes posterior mean of completion."""
-    path = results / "limits.json"
-    if task != "completion" or not path.exists():
+    """The limit, where it is not zero."""
+    path, name = results / "limits.json", DOMAINS[task].limit
+    if name is None or not path.exists():
         return []
-    limits = json.loads(path.read_text(encoding="utf-8"))["tasks"]["completion"]
+    limits = json.loads(path.read_text(encoding="utf-8"))["tasks"][task]
     errors = {difficulty: found["limit"] for difficulty, found in limits.items()}
     cells = [f"{errors[name]['error']:.3g} ({errors[name]['ratio']:.3g} of copying)" for name in ("same", "harder")]
     bars = "; ".join(f"{errors[name]['standard_error']:.1g}" for name in ("same", "harder"))
-    return [["Bayes limit: posterior mean", None, None, None, None, cells[0], None, cells[1], bars]]
+    return [[name, None, None, None, None, cells[0], None, cells[1], bars]]
 
 
 def _cell(errors: dict[str, float], difficulty: str) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .methods import METHODS
+from ..presets import METHODS
 
 PRESETS = ("paper", "tuned", "best")
 """In the order of the columns of results."""

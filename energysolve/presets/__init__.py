@@ -1,1 +1,19 @@
-"""How the energies of each task are built, trained and solved."""
+"""How the energies of each task are built, trained and solved, and the paper's figures: a domain for each task."""
+
+from .domain import Domain
+from .methods import METHODS
+from .preset import Preset, finished
+from .registry import DOMAINS, at_size, domain_for, domain_named, domain_of, register
+
+__all__ = [
+    "DOMAINS",
+    "METHODS",
+    "Domain",
+    "Preset",
+    "at_size",
+    "domain_for",
+    "domain_named",
+    "domain_of",
+    "finished",
+    "register",
+]

@@ -1,5 +1,5 @@
 """Small trained energies that come with the library, and the files that hold a trained solver."""
 
-from .files import find, names, read_config, read_weights, save
+from .files import find, names, read_config, read_weights, register_energy, save
 
-__all__ = ["find", "names", "read_config", "read_weights", "save"]
+__all__ = ["find", "names", "read_config", "read_weights", "register_energy", "save"]

@@ -9,7 +9,7 @@ from .serialization import from_config
 
 _SEAL = "<!-- Written by energysolve, anew with each save until somebody edits it. sha256 of the text above: "
 _FLOORS = {"zero_error": "floor: error of answering zero", "copy_error": "floor: error of giving back what is seen"}
-"""Measures that say what a trivial answer gets on the same problems."""
+"""Errors of trivial answers to the same problems, in configurations of earlier versions."""
 
 _CARD = """\
 ---
@@ -101,11 +101,16 @@ def _evaluation(evaluation: Any) -> str:
         return _json(evaluation)
     columns = {difficulty: dict(_flat(measures)) for difficulty, measures in evaluation.items()}
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [[_FLOORS.get(name, name), *(_number(column.get(name)) for column in columns.values())] for name in names]
+    rows = [[_label(name), *(_number(column.get(name)) for column in columns.values())] for name in names]
     table = _table(["", *columns], rows)
-    if not set(names) & set(_FLOORS):
+    if all(_label(name) == name for name in names):
         return table
     return f"{table}\n\nAn error says something only beside its floor: what a trivial answer gets on the same problems."
+
+
+def _label(name: str) -> str:
+    """The name of a measure, floors marked as such."""
+    return _FLOORS.get(name, name.replace("floors, ", "floor: "))
 
 
 def _flat(measures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

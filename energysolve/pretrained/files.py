@@ -264,3 +264,9 @@ def _check_architecture(folder: Path, energy: nn.Module, tensors: Mapping[str, T
 
 def _broken(path: Path, what: str) -> ValueError:
     return ValueError(f"{path} {what}. Restore the folder from a good copy, or save the solver again.")
+
+
+def register_energy(cls: type) -> type:
+    """(replaced at the merge)"""
+    _ENERGIES[cls.__name__] = cls
+    return cls

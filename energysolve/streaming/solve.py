@@ -18,7 +18,8 @@ from ..differentiation import Detached
 from ..recorders import Nothing
 from ..seeding import stream
 from ..solution import Status
-from ..solver import _FIELDS, EnergySolver
+from ..solver import _DEFAULTS as _FIELDS
+from ..solver import EnergySolver
 from ..version import __version__
 from .answers import ARRAYS, AnswerFile
 from .problems import ProblemFile, open_problems

@@ -1,6 +1,7 @@
 """The protocol of tasks."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,14 +11,30 @@ from torch import Tensor
 from ..initializers import Initializer
 from ..layout import Layout, layout_of
 from ..solution import Solution
+from ..trees import tree_map
 
 
 class Task(ABC):
     """A source of problems with known answers, and the error of a solution.
 
-    Subclasses write `sample` and `error` and set ``init``. The layout and
-    the way in which batches are split for the replay buffer have defaults for dense problems.
+    Subclasses write `sample` and `error` and set ``init``. The layout, the floors and the split of batches for the
+    replay buffer have defaults for dense problems.
+
+    Example::
+
+        class Halves(Task):
+            init = Uniform((3,))
+
+            def sample(self, batch, difficulty="same", generator=None, device=None):
+                x = torch.rand(batch, 3, generator=generator, device=device)
+                return x, x / 2
+
+            def error(self, solution, target):
+                return (solution.y - target).square().mean(-1)
     """
+
+    error_name: str = "mean squared error"
+    """What `error` measures, for headings."""
 
     difficulties: tuple[str, ...] = ("same",)
     """The named settings that `sample` knows; the first is the one to train on."""
@@ -45,6 +62,26 @@ class Task(ABC):
     @abstractmethod
     def error(self, solution: Solution, target: Any) -> Float[Tensor, " batch"]:
         """The error of each answer, by which the task is judged and trained."""
+
+    def error_of(self, y: Any, x: Any, target: Any) -> Float[Tensor, " batch"]:
+        """The error of answers ``y`` to the problems ``x`` that no solve produced."""
+        return self.error(Solution.of_answers(y, batch=self.layout(x).batch), target)
+
+    def floors(
+        self, difficulty: str, x: Any, target: Any, mean_target: Callable[[str], Tensor] | None = None
+    ) -> dict[str, Float[Tensor, " batch"]]:
+        """The errors of trivial answers to the problems ``x``, by name: what a solver has to beat.
+
+        By default ``"predict zero"`` alone.
+
+        Args:
+            difficulty: of the problems.
+            x: the problems.
+            target: their answers.
+            mean_target: from a difficulty to the mean target of fresh problems, see
+                `energysolve.evaluation.floors.mean_target`. Without it, floors that need one are left out.
+        """
+        return {"predict zero": self.error_of(tree_map(torch.zeros_like, target), x, target)}
 
     def layout(self, x: Any) -> Layout:
         """The layout of the answers to ``x``."""

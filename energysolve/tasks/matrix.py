@@ -56,6 +56,10 @@ class Completion(Task):
     def error(self, solution, target):
         return (solution.y - target).square().flatten(1).mean(-1)
 
+    def floors(self, difficulty, x, target, mean_target=None):
+        """``"copy"`` besides: the observed entries, and zero elsewhere; on average ``(rank / scale² + noise²) / 2``."""
+        return super().floors(difficulty, x, target) | {"copy": self.error_of(x, x, target)}
+
 
 @dataclass(frozen=True)
 class Inverse(Task):
@@ -87,3 +91,16 @@ class Inverse(Task):
 
     def error(self, solution, target):
         return (solution.y - target).square().flatten(1).mean(-1)
+
+    def floors(self, difficulty, x, target, mean_target=None):
+        """``"training mean"`` besides, the mean target of training problems, and ``"own mean"``, that of the others.
+
+        A method that is trained on ``"same"`` problems does not know the mean of another difficulty.
+        """
+        errors = super().floors(difficulty, x, target)
+        if mean_target is not None:
+            training = self.difficulties[0]
+            means = {"training mean": training} | ({} if difficulty == training else {"own mean": difficulty})
+            for name, of in means.items():
+                errors[name] = self.error_of(mean_target(of).to(target).expand_as(target), x, target)
+        return errors

@@ -9,7 +9,8 @@ from torch import Tensor
 from ..halting import Halting, StepInfo
 from ..layout import Dense
 from ..optimizers import SGD
-from .samples import require, select_samples, wells
+from ..ragged import rows_select
+from .samples import require, wells
 
 
 def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> None:
@@ -71,9 +72,7 @@ def _descent(steps: int, batch: int, lr: float) -> Iterator[StepInfo]:
 
 def _only(info: StepInfo, sample: int) -> StepInfo:
     rows = torch.tensor([sample])
-    free, previous, gradient = (
-        None if tree is None else select_samples(tree, rows) for tree in (info.free, info.previous, info.gradient)
-    )
+    free, previous, gradient = rows_select((info.free, info.previous, info.gradient), rows)
     energies = (info.energy[rows], info.previous_energy[rows], info.initial_energy[rows])
     return StepInfo(info.step, *energies, gradient, free, previous, Dense(1))
 

@@ -2,14 +2,15 @@
 
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
 
 from ..engine.objective import Objective
 from ..layout import Dense
 from ..optimizers import InnerOptimizer
-from .samples import require, same, select_samples, wells
+from ..ragged import rows_select
+from ..trees import tree_leaves, tree_map, tree_structure
+from .samples import require, same, wells
 
 
 def check_optimizer(optimizer: InnerOptimizer, *, steps: int = 5, batch: int = 4) -> None:
@@ -43,19 +44,19 @@ def check_optimizer(optimizer: InnerOptimizer, *, steps: int = 5, batch: int = 4
         )
     for sample in range(batch):
         rows = torch.tensor([sample])
-        single = Objective(objective.function, select_samples(objective.context, rows), Dense(1))
-        alone = _steps(optimizer, single, select_samples(free, rows), steps)
+        single = Objective(objective.function, rows_select(objective.context, rows), Dense(1))
+        alone = _steps(optimizer, single, rows_select(free, rows), steps)
         for step, (together, own) in enumerate(zip(path, alone, strict=True)):
             require(
-                _close(select_samples(together, rows), own, 1e-9),
+                _close(rows_select(together, rows), own, 1e-9),
                 f"After step {step} sample {sample} was elsewhere than when it moved alone. Use no mean, norm or line "
                 "search over the whole batch.",
             )
-    poisoned = optree.tree_map(lambda leaf: torch.cat([leaf[:1] * torch.nan, leaf[1:]]), free)
+    poisoned = tree_map(lambda leaf: torch.cat([leaf[:1] * torch.nan, leaf[1:]]), free)
     others = torch.arange(1, batch)
     for clean, dirty in zip(path, _steps(optimizer, objective, poisoned, steps), strict=True):
         require(
-            same(select_samples(clean, others), select_samples(dirty, others)),
+            same(rows_select(clean, others), rows_select(dirty, others)),
             "A sample that is NaN changed the steps of others. Mask with torch.where, and never multiply by a mask.",
         )
 
@@ -66,7 +67,7 @@ def _steps(optimizer: InnerOptimizer, objective: Objective, free: Any, steps: in
     for _ in range(steps):
         free, state = optimizer.step(objective(free), state, objective)
         path.append(free)
-        found = _structure([leaf for leaf in optree.tree_leaves(state) if isinstance(leaf, Tensor)])
+        found = _structure([leaf for leaf in tree_leaves(state) if isinstance(leaf, Tensor)])
         require(
             shape in (None, found),
             f"The optimizer's state changed from {shape} to {found} between steps; shapes and dtypes must stay.",
@@ -76,10 +77,9 @@ def _steps(optimizer: InnerOptimizer, objective: Objective, free: Any, steps: in
 
 
 def _structure(tree: Any) -> Any:
-    leaves, structure = optree.tree_flatten(tree)
-    return structure, [(tuple(leaf.shape), leaf.dtype) for leaf in leaves]
+    return tree_structure(tree), [(tuple(leaf.shape), leaf.dtype) for leaf in tree_leaves(tree)]
 
 
 def _close(a: Any, b: Any, rtol: float) -> bool:
-    pairs = zip(optree.tree_leaves(a), optree.tree_leaves(b), strict=True)
+    pairs = zip(tree_leaves(a), tree_leaves(b), strict=True)
     return all(torch.allclose(p, q, rtol=rtol, atol=rtol) for p, q in pairs)

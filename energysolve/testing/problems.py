@@ -9,13 +9,13 @@ Example:
 from dataclasses import dataclass
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
 
 from ..energies import analytic
 from ..energies.convex import Bowl, Logistic, Quadratic, Ridge
 from ..energy import Energy
+from ..trees import detach, tree_leaves, tree_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,10 +94,10 @@ def _convex() -> list[Problem]:
 
 
 def _solved(name: str, energy: Energy, x: Any, minimum: Any) -> Problem:
-    minimum = optree.tree_map(torch.detach, minimum)
+    minimum = detach(minimum)
     with torch.no_grad():
         value = float(energy(x, minimum))
-    return Problem(name, energy, x, optree.tree_map(torch.zeros_like, minimum), (minimum,), value)
+    return Problem(name, energy, x, tree_map(torch.zeros_like, minimum), (minimum,), value)
 
 
 def _row(values: Any) -> Tensor:
@@ -105,5 +105,5 @@ def _row(values: Any) -> Tensor:
 
 
 def _largest(y: Any, point: Any) -> Tensor:
-    pairs = zip(optree.tree_leaves(y), optree.tree_leaves(point), strict=True)
+    pairs = zip(tree_leaves(y), tree_leaves(point), strict=True)
     return torch.stack([(leaf - target).abs().flatten(1).amax(1) for leaf, target in pairs]).amax(0)

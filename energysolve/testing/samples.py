@@ -3,30 +3,12 @@
 import itertools
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
 
 from ..engine.objective import Objective
 from ..layout import Dense
-
-
-def select_samples(tree: Any, samples: Tensor) -> Any:
-    """The rows of every tensor in ``tree``, for trees with one row a sample.
-
-    Raises:
-        AssertionError: if the tree holds something else; the message says what to pass instead.
-    """
-
-    def take(leaf: Any) -> Any:
-        if not isinstance(leaf, Tensor) or leaf.ndim == 0:
-            raise AssertionError(
-                f"x holds a {type(leaf).__name__} without rows, so single samples cannot be picked from it. Pass "
-                "select=, a function (x, samples) -> x of these samples."
-            )
-        return leaf[samples]
-
-    return optree.tree_map(take, tree)
+from ..trees import tree_leaves
 
 
 def wells(batch: int) -> tuple[Objective, Any]:
@@ -54,7 +36,7 @@ def require(holds: bool, message: str) -> None:
 
 def same(a: Any, b: Any) -> bool:
     """Whether two trees hold equal tensors, NaN equal to NaN."""
-    pairs = itertools.zip_longest(optree.tree_leaves(a), optree.tree_leaves(b))
+    pairs = itertools.zip_longest(tree_leaves(a), tree_leaves(b))
     return all(not isinstance(p, Tensor) or (p.shape == q.shape and bool(_equal(p, q).all())) for p, q in pairs)
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import optree
 import torch
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -16,6 +15,8 @@ from ..energy import Energy
 from ..halting import After, EnergyChange, EnergyIncrease, GradientNorm, Halting, Never, StepNorm, TargetEnergy
 from ..layout import Dense, Layout, Segment
 from ..optimizers import SGD, Adam, Box, InnerOptimizer, Momentum, Projected, RMSProp, TorchOpt
+from ..ragged import rows_select
+from ..trees import tree_leaves
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +43,10 @@ class Batch:
         """The batch of the samples with these indices."""
         layout, rows = self.layout.select(samples)
 
-        def take(tree: Any) -> Any:
-            return optree.tree_map(lambda leaf: leaf[rows], tree)
-
-        x = {"width": self.x["width"][samples], "target": take(self.x["target"])}
+        x = {"width": self.x["width"][samples], "target": rows_select(self.x["target"], rows)}
         if isinstance(layout, Segment):
             x["index"] = layout.index
-        return Batch(x, take(self.y), None if self.z is None else take(self.z))
+        return Batch(x, *rows_select((self.y, self.z), rows))
 
 
 class RowWise(Energy):
@@ -70,11 +68,11 @@ class RowWise(Energy):
     def evaluate(self, context: dict[str, Any], y: Any, *z: Any) -> Tensor:
         layout = batch_layout(context)
         width = context["width"].squeeze(1) * self.stiffness.to(context["width"].dtype)
-        leaves, targets = optree.tree_leaves(y), optree.tree_leaves(context["target"])
+        leaves, targets = tree_leaves(y), tree_leaves(context["target"])
         terms = [layout.sum(self.shape(leaf - goal)) for leaf, goal in zip(leaves, targets, strict=True)]
         total = width * sum(terms[1:], start=terms[0])
         for pads in z:
-            for pad, leaf in zip(optree.tree_leaves(pads), leaves, strict=True):
+            for pad, leaf in zip(tree_leaves(pads), leaves, strict=True):
                 total = total + self.coupling * layout.sum((pad - leaf).square())
         return total
 

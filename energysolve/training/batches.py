@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import optree
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from ..ragged import Ragged, rows_cat, rows_count, rows_select
 from ..tasks.base import Task
+from ..trees import tree_map
 from .replay import ReplayBuffer
 
 Batch = tuple[Any, Any, Any, Any]
@@ -92,4 +92,4 @@ def gather_all(rows: Any, accelerator: Accelerator) -> Any:
         assert isinstance(padded, Tensor)
         return Ragged.from_padded(padded, lengths)
 
-    return optree.tree_map(gather, rows, is_leaf=lambda node: isinstance(node, Ragged))
+    return tree_map(gather, rows)

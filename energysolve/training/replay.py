@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import optree
 import torch
 from torch import Tensor
 
 from ..checks import check_whole
 from ..ragged import Ragged, rows_count, rows_select
+from ..trees import tree_leaves, tree_structure, tree_unflatten
 
 
 class ReplayBuffer:
@@ -91,7 +91,7 @@ class ReplayBuffer:
             Ragged.from_padded(drawn[f"{i}.values"], drawn[f"{i}.lengths"]) if form.ragged else drawn[f"{i}"]
             for i, form in enumerate(self._forms)
         ]
-        return optree.tree_unflatten(self._structure, leaves)
+        return tree_unflatten(self._structure, leaves)
 
     def state(self) -> dict[str, Tensor]:
         """The state for `load`: the filled rows of the storage and the counters, by name.
@@ -114,7 +114,7 @@ class ReplayBuffer:
                 then.
         """
         rows_count(like)
-        leaves, structure = optree.tree_flatten(like)
+        leaves, structure = tree_leaves(like), tree_structure(like)
         forms = [_Form.of(leaf) for leaf in leaves]
         most = _check_state(state, forms, self.capacity)
         columns = {name: part.to(forms[0].device) for name, part in state.items() if name not in _COUNTERS}
@@ -127,7 +127,7 @@ class ReplayBuffer:
 
     def _admit(self, rows: Any) -> list[Any]:
         """The leaves of a batch, checked against the stored ones."""
-        leaves, structure = optree.tree_flatten(rows)
+        leaves, structure = tree_leaves(rows), tree_structure(rows)
         forms = [_Form.of(leaf) for leaf in leaves]
         if self._structure is None:
             self._structure, self._forms = structure, forms

@@ -1,32 +1,50 @@
-"""Tables and figures: made from the result files of runs, which are made once and go on where they were interrupted."""
+"""Tables and figures: made from the result files of runs, which are made once and continue where they were interrupted."""
 
 import json
 import math
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
-import small_presets
+import targets
 import torch
+from small_presets import BASELINES, small_domains
 
-from energysolve import EnergySolver
 from energysolve.cli import main
-from energysolve.evaluation.measurement import answers_by_step, composition
-from energysolve.experiments import methods, table3, tables, targets
-from energysolve.experiments.paper import TABLE1, TABLE4
+from energysolve.experiments import table1, table3, table4, tables
 from energysolve.experiments.runs import Laboratory, Run
-from energysolve.tasks import Addition
+from energysolve.presets import DOMAINS, METHODS, Preset
+
+METHOD_NAMES = [*BASELINES, "irem"]
 
 
 @pytest.fixture
-def small(monkeypatch, tmp_path):
+def small(tmp_path):
     """A laboratory for small runs."""
-    small_presets.use(monkeypatch)
-    return Laboratory(tmp_path / "models", tmp_path / "results", "energysolve reproduce ...", problems=20)
+    return laboratory(tmp_path)
 
 
-@pytest.mark.parametrize("method", methods.METHODS)
-def test_a_run_is_made_once(small, method, monkeypatch):
+def laboratory(folder, **changes):
+    return Laboratory(
+        folder / "models",
+        folder / "results",
+        "energysolve reproduce ...",
+        problems=20,
+        domains=small_domains(),
+        iterations=2,
+        checkpoint_every=2,
+        **changes,
+    )
+
+
+def forbidden(*arguments):
+    raise AssertionError("trained again")
+
+
+@pytest.mark.parametrize("method", METHOD_NAMES)
+def test_a_run_is_made_once(small, method):
     run = Run("inverse", method, "paper", seed=3)
     first = small.result(run)
     path = small.results / "runs" / f"inverse-{method}-paper-seed3.json"
@@ -35,41 +53,44 @@ def test_a_run_is_made_once(small, method, monkeypatch):
     assert first["training"]["settings"]["seed"] == 3
     assert {"versions", "hardware", "date", "command"} <= set(first)
 
-    def train(*arguments):
-        raise AssertionError("trained again")
-
-    monkeypatch.setitem(methods.METHODS, method, methods.Method("", train, methods.METHODS[method].load))
-    assert small.result(run)["difficulties"] == first["difficulties"]
+    untrainable = replace(small.domains["inverse"], presets={"paper": Preset(forbidden, 1)})
+    again = replace(small, domains={"inverse": untrainable})
+    assert again.result(run)["difficulties"] == first["difficulties"]
     path.unlink()  # evaluated again, from the weights, with the same problems
-    assert small.result(run)["difficulties"] == first["difficulties"]
+    assert again.result(run)["difficulties"] == first["difficulties"]
+
+
+def test_a_result_on_another_number_of_problems_is_not_taken_for_it(small):
+    run = Run("addition", "feedforward")
+    small.result(run)
+    with pytest.raises(ValueError, match="on 20 problems, and 21 are asked for"):
+        replace(small, problems=21).result(run)
 
 
 @pytest.mark.parametrize("method", ["irem", "recurrent"])
-def test_an_interrupted_run_goes_on(small, method, monkeypatch, tmp_path):
-    whole = Laboratory(tmp_path / "other", tmp_path / "results", "", 20).model(Run("addition", method))
-    saved = methods.save_solver if method == "irem" else methods.baselines.save
+def test_an_interrupted_run_continues(small, method, tmp_path, monkeypatch):
+    run = Run("addition", method)
+    whole = laboratory(tmp_path / "other").model(run)
 
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    where = (methods, "save_solver") if method == "irem" else (methods.baselines, "save")
-    monkeypatch.setattr(*where, interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        small.model(Run("addition", method))
-    monkeypatch.setattr(*where, saved)
-    folder = small.models / Run("addition", method).name / "checkpoints"
+    with monkeypatch.context() as patched:
+        patched.setattr("energysolve.experiments.runs.finished", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            small.model(run)
+    folder = small.models / run.name / "checkpoints"
     assert [path.name for path in folder.iterdir()] == ["iteration-00000004.safetensors"]
-    resumed = small.model(Run("addition", method))
+    resumed = small.model(run)
     for name, weights in whole.state_dict().items():
         assert torch.equal(weights, resumed.state_dict()[name]), name
-    told = json.loads((folder.parent / "training.json").read_text())
-    assert told["resumed_after"] == 4
+    training = json.loads((folder.parent / "training.json").read_text())
+    assert training["resumed_after"] == 4
 
 
 def test_the_best_energies_are_runs_like_any_other(small):
     result = small.result(Run("completion", "irem", "best", 2))
     assert result["training"]["settings"]["seed"] == 2
-    assert result["training"]["settings"]["difficulty"] == "same"
     assert {"copy", "predict zero"} <= set(result["difficulties"]["harder"]["floors"])
 
 
@@ -81,20 +102,18 @@ def test_changed_settings_are_in_the_name_and_in_the_run(small):
 
 
 def test_tables_show_the_result_files(small):
-    runs = {name: small.result(Run("addition", name)) for name in methods.METHODS}
+    runs = {name: small.result(Run("addition", name)) for name in METHOD_NAMES}
     second = small.result(Run("addition", "irem", "paper", 1))
     found = tables.recorded(small.results, "addition")
-    assert [key for key, _ in found.items()] == [(name, "paper") for name in methods.METHODS]
+    assert [key for key, _ in found.items()] == [(name, "paper") for name in METHOD_NAMES]
     assert len(found["irem", "paper"]) == 2
-
-    from energysolve.experiments import table1, table4
 
     text = table1.table(small.results)
     errors = [run["difficulties"]["harder"]["error"] for run in (runs["irem"], second)]
     row = next(line for line in text.splitlines() if line.startswith("| IREM"))
     assert f"{np.mean(errors):.3g} ± {np.std(errors, ddof=1):.1g}" in row
-    for name, paper in TABLE1["addition"].items():
-        row = next(line for line in text.splitlines() if line.startswith(f"| {methods.METHODS[name].title} "))
+    for name, paper in DOMAINS["addition"].paper.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| {METHODS[name]} "))
         assert str(paper["same"]) in row
         assert str(paper["harder"]) in row
         assert f"{runs[name]['parameters']:,}" in row
@@ -106,85 +125,50 @@ def test_tables_show_the_result_files(small):
     assert row.endswith(f"| 0.7029 | {changed['difficulties']['harder']['error']:.3g} |")
     text = table4.table(small.results)
     row = next(line for line in text.splitlines() if line.startswith("| Feedforward"))
-    assert f"{TABLE4['feedforward'][5]} | {runs['feedforward']['composition'][4]:.3g}" in row
+    assert f"{table4.TABLE4['feedforward'][5]} | {runs['feedforward']['composition'][4]:.3g}" in row
 
 
-@pytest.mark.parametrize("what", ["table3", "scratchpad", "figure6"])
-def test_the_command(small, what, tmp_path, capsys):
-    command = [
-        "reproduce",
-        what,
-        "--problems",
-        "20",
-        "--output",
-        str(tmp_path / "results"),
-        "--models",
-        str(tmp_path / "models"),
-    ]
-    with pytest.raises(SystemExit) as ended:
-        main(command)
-    assert ended.value.code == 0
-    assert (tmp_path / "results" / f"{what}.md").exists()
-    assert "Saved" in capsys.readouterr().out
+@pytest.mark.parametrize("what", ["table1", "table3", "table4", "scratchpad", "figure6"])
+def test_tables_are_made(small, what):
+    paths = import_module(f"energysolve.experiments.{what}").reproduce(small, "tuned", 1)
+    assert small.results / f"{what}.md" in paths
+    assert (small.results / f"{what}.md").read_text().startswith("# ")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["figure1", "figure3", "figure4", "figure5", "figure7"])
-def test_figures_are_drawn(small, what, tmp_path):
-    command = [
-        "reproduce",
-        what,
-        "--problems",
-        "20",
-        "--output",
-        str(tmp_path / "results"),
-        "--models",
-        str(tmp_path / "models"),
-    ]
+def test_figures_are_drawn(small, what):
+    paths = import_module(f"energysolve.experiments.{what}").reproduce(small, "tuned", 1)
+    assert {".png", ".svg"} <= {path.suffix for path in paths}
+    assert all(path.stat().st_size for path in paths)
+
+
+def test_the_command(tmp_path, capsys):
+    """With a trained model in place, so that nothing is trained."""
+    folder = tmp_path / "models" / Run("addition", "irem", "best").name
+    from energysolve import EnergySolver
+
+    EnergySolver.from_pretrained("addition").save_pretrained(folder)
+    command = ["reproduce", "figure6", "--preset", "best", "--problems", "20", "--device", "cpu"]
     with pytest.raises(SystemExit) as ended:
-        main(command)
+        main([*command, "--output", str(tmp_path / "results"), "--models", str(tmp_path / "models")])
     assert ended.value.code == 0
-    assert list((tmp_path / "results").glob(f"{what}*.png"))
-    assert list((tmp_path / "results").glob(f"{what}*.svg"))
+    assert (tmp_path / "results" / "figure6.md").exists()
+    assert "Saved" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["table2000"], "Unknown table or figure"), (["table1", "--preset", "papier"], "Unknown preset")],
+    [
+        (["table2000"], "Unknown table or figure"),
+        (["table1", "--preset", "papier"], "Unknown preset"),
+        (["table1", "--device", "abacus"], "No device"),
+    ],
 )
 def test_unknown_names(arguments, message, capsys):
     with pytest.raises(SystemExit):
         main(["reproduce", *arguments])
     assert message in capsys.readouterr().err
-
-
-class ExactAdder(torch.nn.Module):
-    def solve(self, x, steps=None, *, generator=None):
-        from energysolve import Solution
-
-        a, b = x.chunk(2, -1)
-        count = torch.zeros(len(x), dtype=torch.int64)
-        return Solution(a + b + 0.1, None, torch.zeros(len(x)), count, count)
-
-
-def test_composition_adds_up():
-    errors = composition(ExactAdder(), Addition(3), 0, 5)
-    np.testing.assert_allclose(errors, [(0.1 * k) ** 2 for k in range(1, 11)], rtol=1e-4)
-
-
-def test_answers_by_step_ignore_halting():
-    solver = EnergySolver.from_pretrained("addition-mlp")
-    x, _ = solver_task(solver).sample(2)
-    generator = torch.Generator().manual_seed(0)
-    answers = answers_by_step(solver, x, 7, generator)
-    assert len(answers) == 8
-    assert not torch.equal(answers[6], answers[7])
-
-
-def solver_task(solver):
-    from energysolve.presets.catalog import TASKS
-
-    return TASKS["addition"].task_of(solver)
 
 
 def test_the_rise_of_a_curve():
@@ -244,8 +228,7 @@ def test_the_best_preset_has_no_training_to_change(what, tmp_path, capsys):
     assert "take paper or tuned" in " ".join(capsys.readouterr().err.split())
 
 
-def test_folders_are_made_before_anything_is_trained(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(methods, "METHODS", {})  # nothing can be trained
+def test_folders_are_made_before_anything_is_trained(tmp_path, capsys):
     (tmp_path / "file").touch()
     command = ["reproduce", "table1", "--output", str(tmp_path / "file"), "--models", str(tmp_path / "m")]
     with pytest.raises(SystemExit):
@@ -253,11 +236,11 @@ def test_folders_are_made_before_anything_is_trained(tmp_path, capsys, monkeypat
     assert "cannot be made" in " ".join(capsys.readouterr().err.split())
 
 
-def test_table3_compares_step_sizes_by_the_seeds_that_all_of_them_have(tmp_path):
-    (tmp_path / "runs").mkdir()
+def test_table3_compares_step_sizes_by_the_seeds_that_all_of_them_have(small):
+    (small.results / "runs").mkdir(parents=True)
     for seed, sizes in ((0, (10.0, 100.0)), (1, (100.0,)), (2, (10.0, 100.0))):
         for size in sizes:
-            run = table3.runs_of("tuned", seed, scaled=False)[size]
+            run = table3.runs_of(small, "tuned", seed, scaled=False)[size]
             content = {
                 "task": "addition",
                 "method": "irem",
@@ -265,6 +248,6 @@ def test_table3_compares_step_sizes_by_the_seeds_that_all_of_them_have(tmp_path)
                 "seed": seed,
                 "variant": dict(run.variant),
             }
-            (tmp_path / "runs" / f"{run.name}.json").write_text(json.dumps(content))
-    found = table3.recorded_runs(tmp_path, "tuned", scaled=False)
+            (small.results / "runs" / f"{run.name}.json").write_text(json.dumps(content))
+    found = table3.recorded_runs(small, "tuned", scaled=False)
     assert {size: [run["seed"] for run in runs] for size, runs in found.items()} == {10.0: [0, 2], 100.0: [0, 2]}

@@ -3,18 +3,23 @@
 import pytest
 import torch
 
-from energysolve import EnergySolver, cli
+from energysolve import SGD, EnergySolver, cli
 from energysolve.halting import Never
 from energysolve.initializers import Symmetric
-from energysolve.presets.catalog import TASKS
-from energysolve.presets.recipes import Recipe
+from energysolve.presets import DOMAINS
 from energysolve.tasks import Inverse
-from energysolve.training import TrainingConfig
 
 
 def build(name, start, **settings):
-    small = Recipe(3, size=5, width=64, start=start, training=TrainingConfig(batch_size=8, replay=20))
-    return small.changed(settings).build(name, TASKS[name], cpu=True)
+    """The task and the trainer."""
+    small = {"iterations": 3, "size": 5, "width": 64, "start": start, "standardized": False, "test_step_size": 20.0}
+    preset = (
+        DOMAINS[name]
+        .presets["tuned"]
+        .changed({**small, "batch_size": 8, "replay": 20, "validate_every": 0, **settings})
+    )
+    task = DOMAINS[name].task_at(preset)
+    return task, preset.prepare(name, task, cpu=True)[0]
 
 
 def problems(task, count=32):
@@ -23,7 +28,7 @@ def problems(task, count=32):
 
 @pytest.mark.parametrize("step_size", [10.0, 1000.0])
 def test_the_first_descent_forgets_where_it_began(step_size):
-    task, trainer, _ = build("inverse", "probes", step_size=step_size)
+    task, trainer = build("inverse", "probes", step_size=step_size)
     x = problems(task)
     ends = []
     for seed in (0, 1):
@@ -35,8 +40,8 @@ def test_the_first_descent_forgets_where_it_began(step_size):
 
 
 def test_standardized_problems_start_as_they_would_in_their_own_unit():
-    task, plain, _ = build("inverse", "probes")
-    _, standardized, _ = build("inverse", "probes", standardized=True)
+    task, plain = build("inverse", "probes")
+    _, standardized = build("inverse", "probes", standardized=True)
     x = problems(task)
     torch.testing.assert_close(plain.model.encode(x), standardized.model.encode(x), rtol=0.02, atol=0.1)
     weights = [trainer.model.from_x.weight.norm() for trainer in (plain, standardized)]
@@ -51,7 +56,7 @@ def test_too_few_units_for_problems_and_answers():
 
 @pytest.mark.parametrize("name", ["inverse", "completion"])
 def test_that_of_the_paper_does_not(name):
-    task, trainer, _ = build(name, "paper")
+    task, trainer = build(name, "paper")
     x = problems(task)
     solver = trainer.solver.replace(max_steps=30)
     ends = [solver.minimize(x, generator=torch.Generator().manual_seed(seed)).y for seed in (0, 1)]
@@ -59,16 +64,16 @@ def test_that_of_the_paper_does_not(name):
 
 
 def test_answers_stay_symmetric_in_training():
-    task, trainer, solver = build("inverse", "probes", lr=3e-3)
+    task, trainer = build("inverse", "probes", lr=3e-3)
     before = trainer.model.from_y.weight.detach().clone()
     trainer.fit(30)
     assert (trainer.model.from_y.weight - before).abs().max() > 1e-3
-    y = solver.replace(halting=Never(), max_steps=20).minimize(problems(task)).y
+    y = trainer.solver.replace(optimizer=SGD(20.0), halting=Never(), max_steps=20).minimize(problems(task)).y
     torch.testing.assert_close(y, y.mT, rtol=0, atol=1e-5)
 
 
 def test_no_change_of_the_answer_stands_for_a_change_of_the_problem():
-    _, trainer, _ = build("inverse", "probes")
+    _, trainer = build("inverse", "probes")
     of_x, of_y = (layer.weight.detach().double() for layer in (trainer.model.from_x, trainer.model.from_y))
     torch.testing.assert_close(of_y.mT @ of_x, torch.zeros(25, 25, dtype=torch.float64), rtol=0, atol=1e-5)
     assert torch.linalg.matrix_rank(of_x, rtol=1e-5) == 5 * 6 // 2  # all that a symmetric problem has
@@ -78,7 +83,7 @@ def test_no_change_of_the_answer_stands_for_a_change_of_the_problem():
 
 
 def test_units_look_along_directions_of_their_own():
-    _, trainer, _ = build("inverse", "probes")
+    _, trainer = build("inverse", "probes")
     probes = torch.nn.functional.normalize(trainer.model.from_x.weight.detach()).view(-1, 5, 5)
     assert torch.linalg.matrix_rank(probes, rtol=1e-4).max() == 1
     alike = (probes.flatten(1) @ probes.flatten(1).mT).fill_diagonal_(0)
@@ -89,7 +94,7 @@ def test_units_look_along_directions_of_their_own():
 
 
 def test_the_same_seed_gives_the_same_start():
-    first, second, other = (build("inverse", "probes", seed=seed)[1].energy for seed in (0, 0, 1))
+    first, second, other = (build("inverse", "probes", seed=seed)[1].model for seed in (0, 0, 1))
     for name, weights in first.state_dict().items():
         assert torch.equal(weights, second.state_dict()[name])
     assert not torch.equal(first.from_x.weight, other.from_x.weight)

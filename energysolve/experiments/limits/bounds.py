@@ -8,10 +8,9 @@ from sample to sample than the error itself. The file is written after every par
 """
 
 import argparse
-import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ...evaluation.floors import MEAN_SAMPLE, copy, floors
-from ...files import write_atomic
+from ...evaluation.floors import MEAN_SAMPLE, mean_target
+from ...files import write_json
+from ...presets import DOMAINS
 from ...provenance import environment
 from ...seeding import stream
-from ...tasks import Addition, Completion, Inverse, Task
 from .gibbs import PosteriorMean, posterior_mean
-
-TASKS: dict[str, Callable[[], Task]] = {"addition": Addition, "inverse": Inverse, "completion": Completion}
 
 
 @dataclass(frozen=True)
-class Setting:
+class Budget:
     """How much is computed.
 
     Attributes:
@@ -133,66 +130,75 @@ class LimitSample:
         }
 
 
-def completion_problems(
-    task: Completion, difficulty: str, count: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Problems, targets and the factor V ``(count, columns, rank)`` that made them, by drawing it once more.
+def completion_factor(task: Any, difficulty: str, target: Tensor, drawn_from: Tensor) -> Tensor:
+    """The factor V ``(count, columns, rank)`` that made the targets of completion, by drawing it once more.
+
+    Args:
+        task: a `Completion`.
+        difficulty: of the problems.
+        target: their answers, ``(count, rows, columns)``.
+        drawn_from: the state of the generator before they were drawn.
 
     Raises:
         RuntimeError: if the task has come to draw its problems in another way.
     """
-    again = torch.Generator(generator.device)
-    again.set_state(generator.get_state())
-    x, target = task.sample(count, difficulty, generator)
-    u = torch.randn(count, task.rows, task.rank, generator=again)
-    v = torch.randn(count, task.rank, task.columns, generator=again)
+    again = torch.Generator()
+    again.set_state(drawn_from)
+    u = torch.randn(len(target), task.rows, task.rank, generator=again)
+    v = torch.randn(len(target), task.rank, task.columns, generator=again)
     noise = (target - u @ v / task.scale(difficulty)).square().mean().sqrt().item()
     if not 0.8 * task.noise < noise < 1.2 * task.noise:
         raise RuntimeError(f"These factors leave noise of {noise:.3g}, not {task.noise:.3g}: they made other problems.")
-    return x, target, v.mT
+    return v.mT
 
 
-def measure(setting: Setting) -> Iterator[dict[str, Any]]:
+def measure(budget: Budget) -> Iterator[dict[str, Any]]:
     """Floors and limits, JSON-able: all that is known after every part, by task and difficulty."""
-    result: dict[str, Any] = {name: {} for name in TASKS}
-    for name, make in TASKS.items():
-        task = make()
+    names = ("addition", "inverse", "completion")
+    result: dict[str, Any] = {name: {} for name in names}
+    for name in names:
+        domain = DOMAINS[name]
+        task = domain.task(domain.size)
         for difficulty in task.difficulties:
-            generator = stream(f"limits {name} {difficulty}", setting.seed)
-            problems = _problems(task, difficulty, setting.problems, generator)
-            means = stream(f"limits {name} {difficulty}, means", setting.seed)
-            errors = floors(task, difficulty, *problems[:2], means, setting.means)
+            generator = stream(f"limits {name} {difficulty}", budget.seed)
+            drawn_from = generator.get_state()
+            x, target = task.sample(budget.problems, difficulty, generator)
+            means = stream(f"limits {name} {difficulty}, means", budget.seed)
+            errors = task.floors(
+                difficulty, x, target, lambda of, task=task, means=means: mean_target(task, of, means, budget.means)
+            )
             found = {
                 floor: {"error": each.double().mean().item(), "standard_error": standard_error(each)}
                 for floor, each in errors.items()
             }
-            part = result[name][difficulty] = {"problems": setting.problems, "floors": found}
+            part = result[name][difficulty] = {"problems": budget.problems, "floors": found}
             yield result
-            if isinstance(task, Completion):
-                few = (tensor[: setting.gibbs_problems] for tensor in problems)
-                for part["limit"] in completion_limit(task, difficulty, *few, setting=setting):
+            if domain.limit is not None:
+                v = completion_factor(task, difficulty, target, drawn_from)
+                few = (tensor[: budget.gibbs_problems] for tensor in (x, target, v))
+                for part["limit"] in completion_limit(task, difficulty, *few, budget=budget):
                     yield result
 
 
 def completion_limit(
-    task: Completion, difficulty: str, x: Tensor, target: Tensor, v: Tensor, *, setting: Setting
+    task: Any, difficulty: str, x: Tensor, target: Tensor, v: Tensor, *, budget: Budget
 ) -> Iterator[dict[str, Any]]:
     """The error of the posterior mean, JSON-able, again after every chunk of problems.
 
     Args:
-        task: source of the problems.
+        task: a `Completion`, the source of the problems.
         difficulty: of the problems.
         x: the problems, ``(batch, rows, columns)``.
         target: their answers.
         v: ``(batch, columns, rank)``, the factor that made them.
-        setting: sweeps, chains and the size of a chunk.
+        budget: sweeps, chains and the size of a chunk.
     """
-    generator = stream(f"limits completion {difficulty}, chains", setting.seed)
-    length = {"sweeps": setting.sweeps, "burn_in": setting.burn_in, "chains": setting.chains}
+    generator = stream(f"limits completion {difficulty}, chains", budget.seed)
+    length = {"sweeps": budget.sweeps, "burn_in": budget.burn_in, "chains": budget.chains}
     samples: dict[str, list[LimitSample]] = {"prior": [], "truth": []}
-    for begin in range(0, len(x), setting.chunk):
-        rows = slice(begin, begin + setting.chunk)
-        seen, copied, noted = x[rows] != 0, copy(task, x[rows], target[rows]), ()
+    for begin in range(0, len(x), budget.chunk):
+        rows = slice(begin, begin + budget.chunk)
+        seen, copied, noted = x[rows] != 0, task.error_of(x[rows], x[rows], target[rows]), ()
         for origin, start in (("prior", None), ("truth", v[rows])):
             posterior = posterior_mean(
                 x[rows],
@@ -263,27 +269,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Write the result file and, beside it, the figure ``NAME-completion.png`` and ``.svg``."""
     parser = argparse.ArgumentParser(prog="python -m energysolve.experiments.limits", description=measure.__doc__)
     parser.add_argument("--output", type=Path, required=True, help="the result file, as JSON")
-    for field in fields(Setting):
+    for field in fields(Budget):
         option = f"--{field.name.replace('_', '-')}"
         parser.add_argument(option, type=int, default=field.default, help="by default %(default)s")
     given = sys.argv[1:] if arguments is None else arguments
     options = vars(parser.parse_args(given))
     path: Path = options.pop("output")
-    setting = Setting(**options)
-    head = {"kind": "limits", "command": shlex.join([*parser.prog.split(), *given]), "seed": setting.seed}
+    budget = Budget(**options)
+    head = {"kind": "limits", "command": shlex.join([*parser.prog.split(), *given]), "seed": budget.seed}
     content: dict[str, Any] = {}
-    for tasks in measure(setting):
-        content = head | {"complete": False, "setting": asdict(setting), "tasks": tasks} | environment()
-        _write(path, content)
-    _write(path, content | {"complete": True})
+    for tasks in measure(budget):
+        content = head | {"complete": False, "setting": asdict(budget), "tasks": tasks} | environment()
+        write_json(path, content)
+    write_json(path, content | {"complete": True})
     save_figure(content["tasks"], path.with_name(f"{path.stem}-completion"))
-
-
-def _problems(task: Task, difficulty: str, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    if isinstance(task, Completion):
-        return completion_problems(task, difficulty, count, generator)
-    return task.sample(count, difficulty, generator)
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())

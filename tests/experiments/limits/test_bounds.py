@@ -7,13 +7,18 @@ import numpy as np
 import pytest
 import torch
 
-from energysolve.evaluation import floors as floor_answers
-from energysolve.evaluation.floors import answer_error, floors, mean_target
 from energysolve.experiments.limits import bounds, gibbs
-from energysolve.experiments.limits.bounds import LimitSample, completion_problems
+from energysolve.experiments.limits.bounds import LimitSample, completion_factor
 from energysolve.experiments.limits.gibbs import PosteriorMean, conditional, posterior_mean
 from energysolve.seeding import stream
-from energysolve.tasks import Addition, Completion, Inverse
+from energysolve.tasks import Completion
+
+
+def completion_problems(task, difficulty, count, generator):
+    """Problems, targets and the factor V that made them."""
+    state = generator.get_state()
+    x, target = task.sample(count, difficulty, generator)
+    return x, target, completion_factor(task, difficulty, target, state)
 
 
 def generator(seed=0):
@@ -93,11 +98,11 @@ def small():
 
 def test_the_posterior_mean_beats_copying_and_scaling_it(small):
     task, x, target, _, _, found = small
-    best = answer_error(task, found.mean, target)
-    assert best.mean() < 0.85 * answer_error(task, x, target).mean()
+    best = task.error_of(found.mean, x, target)
+    assert best.mean() < 0.85 * task.error_of(x, x, target).mean()
     for factor in (0.8, 1.2):
         scaled = torch.where(x != 0, x, factor * found.mean)
-        assert best.mean() < answer_error(task, scaled, target).mean()
+        assert best.mean() < task.error_of(scaled, x, target).mean()
 
 
 def test_the_posterior_variance_is_the_error(small):
@@ -185,44 +190,6 @@ def test_wrong_arguments(wrong):
         posterior_mean(x, x > 0, **(right | wrong))
 
 
-@pytest.mark.parametrize(("difficulty", "scale", "zero"), [("same", 20, 2 / 3), ("harder", 5, 25 / 6)])
-def test_floors_in_closed_form(difficulty, scale, zero):
-    task = Addition(50)
-    found = floors(task, difficulty, *task.sample(2000, difficulty, generator()), generator(1))
-    assert list(found) == ["predict zero"]
-    assert found["predict zero"].shape == (2000,)
-    assert found["predict zero"].mean().item() == pytest.approx(zero, rel=0.02)
-    task = Completion()
-    found = floors(task, difficulty, *task.sample(2000, difficulty, generator()), generator(1))
-    variance = 10 / scale**2 + 0.1**2
-    assert found["copy"].mean().item() == pytest.approx(variance / 2, rel=0.02)
-    assert found["predict zero"].mean().item() == pytest.approx(variance, rel=0.02)
-
-
-def test_the_constants_of_the_inverse(monkeypatch):
-    task = Inverse(6)
-    x, target = task.sample(3000, "harder", generator())
-    found = floors(task, "harder", x, target, generator(1), sample=3500)
-    assert list(found) == ["predict zero", "training mean", "own mean"]
-    # The error of the mean itself is the variance.
-    assert found["own mean"].mean().item() == pytest.approx(target.var(0).mean().item(), rel=0.02)
-    assert found["own mean"].mean() < found["training mean"].mean() < found["predict zero"].mean()
-    again = floors(task, "same", *task.sample(100, "same", generator()), generator(1), sample=3500)
-    assert list(again) == ["predict zero", "training mean"]
-    training = mean_target(task, "same", generator(1), sample=3500)
-    torch.testing.assert_close(found["training mean"], answer_error(task, training.float(), target))
-    with pytest.raises(ValueError, match="difficulty"):
-        floors(task, "larger", x, target, generator())
-
-
-def test_the_mean_is_of_as_many_problems_as_asked():
-    task = Inverse(3)
-    draw = generator()
-    targets = torch.cat([task.sample(count, "same", draw)[1] for count in (1000, 1000, 7)])
-    torch.testing.assert_close(mean_target(task, "same", generator(), sample=2007), targets.double().mean(0))
-    assert floor_answers.MEAN_SAMPLE >= 10_000
-
-
 def test_the_factor_that_made_the_problems():
     task = Completion(9, 8, rank=3, noise=1e-3)
     x, target, v = completion_problems(task, "harder", 5, generator())
@@ -282,11 +249,11 @@ def test_the_command_writes_the_results_and_the_figure(tmp_path):
 
 
 def test_partial_results_are_kept():
-    setting = bounds.Setting(problems=10, means=10, gibbs_problems=4, sweeps=4, burn_in=0, chains=2, chunk=2)
+    setting = bounds.Budget(problems=10, means=10, gibbs_problems=4, sweeps=4, burn_in=0, chains=2, chunk=2)
     counts = []
     for tasks in bounds.measure(setting):
         json.dumps(tasks, allow_nan=False)
         counts.append(tasks["completion"].get("harder", {}).get("limit", {}).get("problems", 0))
     assert counts[-3:] == [0, 2, 4]
     with pytest.raises(ValueError, match="gibbs_problems"):
-        bounds.Setting(problems=10, gibbs_problems=11)
+        bounds.Budget(problems=10, gibbs_problems=11)

@@ -1,4 +1,4 @@
-"""One solve, as the solver hands it to a differentiation mode."""
+"""One solve, as the solver passes it to a differentiation mode."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..halting import Halting
-from ..layout import Layout, select_problems
+from ..layout import Layout, SelectFunction, select_problems
 from ..optimizers.base import InnerOptimizer
 from ..recorders import Nothing, Recorder
 from ..trees import detach
@@ -19,8 +19,8 @@ from .observers import LastSteps, Recording
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """What to minimize, and how. ``parameters`` are those of the energy that may want a gradient."""
+class Solve:
+    """The settings of one solve. ``parameters`` are those of the energy that may require gradients."""
 
     x: Any
     encode: Callable[[Any], Any]
@@ -31,6 +31,7 @@ class Problem:
     recorder: Recorder
     max_steps: int
     sync_every: int
+    select: SelectFunction | None = None
     advance: Callable[[Descent, Carry], Carry] = Descent.advance
     compact: bool = False
     parameters: tuple[Tensor, ...] = ()
@@ -38,8 +39,8 @@ class Problem:
     def descent(self, context: Any) -> Descent:
         return Descent(Objective(self.function, context, self.layout), self.optimizer, self.halting)
 
-    def solve(self, context: Any, free: Any, last_steps: int = 0) -> tuple[Outcome, LastSteps | None]:
-        """Find the answers, untracked, and keep where the last ``last_steps`` steps of each sample began."""
+    def untracked(self, context: Any, free: Any, last_steps: int = 0) -> tuple[Outcome, LastSteps | None]:
+        """The answers without gradients, and the start of the last ``last_steps`` steps of each sample."""
         with torch.no_grad():
             descent = self.descent(detach(context))
             carry = descent.start(detach(free))
@@ -54,8 +55,10 @@ class Problem:
                 carry = run(descent, carry, steps, sync_every=sync, advance=self.advance, observers=observers)
             return outcome(carry, recording.finish(carry.steps)), last
 
+    def encoded(self, samples: Tensor) -> Any:
+        """The encoded problems of the samples with these indices."""
+        return self.encode(select_problems(self.x, samples, self.layout, self.select))
+
     def _only(self, samples: Tensor) -> Descent:
-        """The solve of the samples with these indices alone."""
-        context = self.encode(select_problems(self.x, samples, self.layout))
         layout, _ = self.layout.select(samples)
-        return Descent(Objective(self.function, detach(context), layout), self.optimizer, self.halting)
+        return Descent(Objective(self.function, detach(self.encoded(samples)), layout), self.optimizer, self.halting)

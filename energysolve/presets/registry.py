@@ -1,0 +1,106 @@
+"""The domains by name: the library's own, and those that users register."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..pretrained import register_energy
+from ..solver import EnergySolver
+from ..tasks import Task
+from .domain import Domain
+from .matrix import COMPLETION, INVERSE
+from .network import NETWORK, SOLVER, network, paper, tuned, with_energy
+from .vector import ADDITION
+
+DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (ADDITION, COMPLETION, INVERSE)}
+"""By name; `register` adds to it."""
+
+
+def register(domain: Domain) -> Domain:
+    """Make a domain known to the commands and experiments, and its energies to ``from_pretrained``. Returns it.
+
+    Raises:
+        ValueError: if another domain has its name, or another energy the name of one of its energies.
+    """
+    if DOMAINS.get(domain.name, domain) != domain:
+        raise ValueError(f"There is a domain {domain.name!r} already; choose another name.")
+    for energy in domain.energies:
+        register_energy(energy)
+    DOMAINS[domain.name] = domain
+    return domain
+
+
+def domain_named(name: str) -> Domain:
+    """The domain of a name.
+
+    Raises:
+        ValueError: if there is none; the message lists those that exist.
+    """
+    if name not in DOMAINS:
+        raise ValueError(f"Unknown task {name!r}; the tasks are: {', '.join(DOMAINS)}.")
+    return DOMAINS[name]
+
+
+def domain_of(solver: EnergySolver) -> Domain | None:
+    """The first domain whose problems a solver solves, None if there is none."""
+    for domain in DOMAINS.values():
+        try:
+            domain.task_of(solver)
+        except ValueError:
+            continue
+        return domain
+    return None
+
+
+def at_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> EnergySolver:
+    """The solver for problems of another shape, where its energy's weights do not depend on the size.
+
+    A solver whose energy has one size only, or is of no registered domain, is returned as it is.
+
+    Example::
+
+        solver = at_size(EnergySolver.from_pretrained("inverse"), (50, 50))
+        solution = solver.minimize(matrices)  # (batch, 50, 50)
+
+    Args:
+        solver: with a trained energy.
+        problem_shape: of one problem: ``(2 * size,)`` for addition, ``(rows, columns)`` or, flattened,
+            ``(size * size,)`` for matrices.
+
+    Raises:
+        ValueError: if the domain has no problems of that shape.
+    """
+    domain = domain_of(solver)
+    return solver if domain is None else domain.at_size(solver, tuple(problem_shape))
+
+
+def domain_for(task: Task, make_energy: Callable[[Task], Callable[..., Tensor]] | None = None) -> Domain:
+    """A domain for a task of the user's own, at the size that it has, with the presets ``paper`` and ``tuned``.
+
+    Args:
+        task: the source of problems.
+        make_energy: makes the energy to train; by default the paper's network, for problems and answers that are
+            tensors with one row a sample.
+    """
+    build, settings = (
+        (network(_sizes, type(task).__name__), NETWORK) if make_energy is None else (with_energy(make_energy), SOLVER)
+    )
+    return Domain(
+        name=type(task).__name__,
+        title=type(task).__name__,
+        task=lambda size: task,
+        size=1,
+        task_of=lambda solver: task,
+        presets={"paper": paper(build, settings), "tuned": tuned(build, settings)},
+    )
+
+
+def _sizes(task: Task) -> tuple[int, int]:
+    """The entries of a problem and of an answer."""
+    x, target = task.sample(1)
+    if not (isinstance(x, Tensor) and isinstance(target, Tensor) and len(x) == len(target) == 1):
+        raise ValueError(
+            "The paper's network takes problems and answers that are tensors with one row a sample, which those of "
+            f"{type(task).__name__} are not. Give an energy of your own (--energy package.module:function)."
+        )
+    return x[0].numel(), target[0].numel()
