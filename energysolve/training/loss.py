@@ -1,4 +1,4 @@
-"""The loss of a batch, inner loop included."""
+"""The training loss of an energy, inner loop included."""
 
 from typing import Any
 
@@ -10,13 +10,14 @@ from ..tasks.base import Task
 
 
 class Loss(nn.Module):
-    """From a batch of problems to the mean error of the answers.
+    """The mean error of the answers to a batch of problems.
 
-    One module, so that data-parallel training sees one forward and one backward pass, and a compiler the whole.
+    It is one module, so that data-parallel training sees one forward and one backward pass, and the compiler sees all
+    of the inner loop.
 
     Args:
-        solver: takes its ``max_steps`` steps with every sample.
-        task: judges.
+        solver: takes ``max_steps`` steps with every sample.
+        task: defines the error.
     """
 
     def __init__(self, solver: EnergySolver, task: Task):
@@ -25,9 +26,9 @@ class Loss(nn.Module):
         self.task = task
 
     def forward(self, x: Any, target: Any, y: Any, z: Any) -> tuple[Tensor, Any, Any]:
-        """The loss, and the answers and scratchpads without gradients.
+        """The loss, shape (), with the answers and scratchpads.
 
-        The error sees a solution whose ``energy`` is NaN: none is evaluated at the answer, which would cost a step.
+        The error gets a solution whose ``energy`` is NaN: evaluating the energy at the answer would cost a step.
         """
         y, z = self.solver.descend(x, y, z)
         solution = Solution.of_answers(y, z, steps=self.solver.max_steps, batch=self.solver.layout_of(x).batch)
