@@ -57,9 +57,9 @@ class PreconditionedInverse(Energy):
     Its gradient ``q(M) (M Y - I)`` is a preconditioned residual, so the inverse is the only minimum if ``q(M) M`` is
     positive definite. The polynomial ``q`` starts as a multiple of the identity, followed by Newton-Schulz steps
     (Schulz 1933) ``Q <- g_k (2 Q - Q M Q)`` with learned gains ``g_k``, as in scaled Newton iterations. They map an
-    eigenvalue ``p`` of ``Q M`` to ``g_k p (2 - p)``, which stays in (0, 2) for gains in (0, 2), and the parameterization ensures
-    these. So gradient descent with step size 1 converges to the inverse for any parameters; training makes it faster.
-    All matrices share the gains, but the initial multiple ``g_0 / |M|_F`` differs.
+    eigenvalue ``p`` of ``Q M`` to ``g_k p (2 - p)``, which stays in (0, 2) for gains in (0, 2), and the
+    parameterization ensures these. So gradient descent with step size 1 converges to the inverse for any parameters;
+    training makes it faster. All matrices share the gains; the initial multiple ``g_0 / |M|_F`` differs.
 
     ``x`` and ``y`` are ``(batch, size, size)`` or ``(batch, size * size)``. The answer is meaningless for matrices that
     are not positive definite.
