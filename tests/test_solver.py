@@ -344,6 +344,61 @@ def test_the_solver_is_a_module_that_shares_its_energy():
     assert "SGD(lr=0.1)" in repr(first)
 
 
+def test_a_printed_solver_shows_what_differs_from_the_defaults():
+    plain = repr(solver())
+    assert "energy=bowl" in plain
+    assert "max_steps=100" in plain
+    for part in ("layout", "select", "scratchpad", "compile", "compact", "sync_every"):
+        assert part not in plain
+    changed = repr(solver(padded, scratchpad=Zeros((3,)), layout=one_batch, compact=True, sync_every=3))
+    for shown in ("energy=padded", "scratchpad=Zeros(shape=(3,))", "layout=one_batch", "compact=True", "sync_every=3"):
+        assert shown in changed
+    assert "compile=True" in repr(solver(compile=True))
+    assert "select=one_batch" in repr(solver(select=one_batch))
+
+
+def one_batch(x):
+    return Dense(len(x))
+
+
+def test_a_printed_solution_shows_status_steps_and_energies():
+    nan = torch.full((1,), NAN)
+    status = torch.tensor([Status.CONVERGED, Status.CONVERGED, Status.MAX_STEPS])
+    several = repr(Solution(X[:3], None, torch.tensor([0.5, 1.0, -3.0]), torch.tensor([1, 2, 30]), status))
+    for shown in ("2 CONVERGED", "1 MAX_STEPS", "mean 11.0", "most 30", "mean -0.5", "min -3", "max 1"):
+        assert shown in several
+    assert "NONFINITE" not in several
+    assert "1 NONFINITE" in repr(Solution(X[:1], None, nan, torch.zeros(1).long(), status[:1] + 2))
+
+
+def test_a_solution_of_answers_that_no_solve_produced():
+    made = Solution.of_answers(X, steps=7)
+    assert made.energy.isnan().all()
+    assert made.steps.tolist() == [7] * 4
+    assert made.status.tolist() == [Status.MAX_STEPS] * 4
+    assert torch.equal(made.y, X)
+    assert made.z is None
+    tree = Solution.of_answers({"a": torch.zeros(6, 2)}, X, steps=torch.tensor([1, 2, 3]), batch=3)
+    assert tree.steps.tolist() == [1, 2, 3]
+    assert tree.energy.shape == tree.status.shape == (3,)
+    assert tree.z is X
+
+
+def test_a_task_supplies_what_the_solver_does_not_state():
+    class Task:
+        init = Zeros((3,))
+        layout = staticmethod(one_batch)
+
+    suited = solver().suited(Task)
+    assert (suited.init, suited.layout) == (Task.init, one_batch)
+    own = solver(init=Uniform((3,)), layout=lambda x: Dense(2)).suited(Task)
+    assert own.init == Uniform((3,))
+    assert own.layout_of(X) == Dense(2)
+    assert solver().layout_of(X) == suited.layout_of(X) == Dense(4)
+    with raises(TypeError, "layout(x) must be a Layout"):
+        solver(layout=len).layout_of(X)
+
+
 @pytest.mark.parametrize("mode", [Truncated(1), Unroll(), Implicit()], ids=repr)
 def test_bfloat16_autocast_solves_and_trains(mode):
     torch.manual_seed(0)

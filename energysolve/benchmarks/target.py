@@ -89,7 +89,7 @@ def _fit(setting: Setting, seed: int, iterations: int, problems: Problems) -> di
 
 @torch.no_grad()
 def _errors(trainer: Trainer, problems: Problems) -> dict[str, float]:
-    solver = trainer.solver.replace(energy=trainer.trained_energy, **_TESTED)
+    solver = trainer.solver.replace(energy=trainer.trained_model, **_TESTED)
     return {
         name: trainer.task.error(solver.minimize(x, y), target).mean().item()
         for name, (x, target, y) in problems.items()

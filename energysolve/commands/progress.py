@@ -1,4 +1,4 @@
-"""What ``energysolve train`` shows while it trains."""
+"""The progress display of ``energysolve train``."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ..training import Callback
 
 
 class ProgressBar(Callback):
-    """A bar with the loss and the time left, and under it what the last validation found.
+    """A progress bar with the loss, the learning rate, the errors of the last validation and the time left.
 
     Args:
         console: where to draw.

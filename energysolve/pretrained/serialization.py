@@ -1,7 +1,7 @@
 """The library's own parts as plain JSON, and back.
 
-A part becomes ``{"type": "SGD", "lr": 10.0}``, nested where parts hold parts. Only the types registered here are
-written or read: nothing is unpickled, and nothing is imported by name.
+A part becomes ``{"type": "SGD", "lr": 10.0}``, nested where parts hold parts. Only registered types are written or
+read: nothing is unpickled, and nothing is imported by name.
 """
 
 import math
@@ -44,6 +44,19 @@ _INFINITIES = {"inf": math.inf, "-inf": -math.inf}
 """JSON has no infinities; they are written as these strings. No field of a part is a string otherwise."""
 
 
+def register(*parts: type) -> None:
+    """Let `to_config` and `from_config` handle these dataclasses too, by the names of the classes.
+
+    Raises:
+        ValueError: if another class of the same name is registered.
+    """
+    for part in parts:
+        known = _TYPES.setdefault(part.__name__, part)
+        if (known.__module__, known.__qualname__) != (part.__module__, part.__qualname__):
+            raise ValueError(f"The name {part.__name__!r} is taken by {known.__module__}.{known.__qualname__}.")
+        _TYPES[part.__name__] = part
+
+
 def to_config(part: Any) -> dict[str, Any]:
     """A part of a solver as plain JSON: ``to_config(SGD(lr=10.0)) == {"type": "SGD", "lr": 10.0}``.
 
@@ -57,7 +70,7 @@ def to_config(part: Any) -> dict[str, Any]:
     if type(part) not in _TYPES.values():
         raise TypeError(
             f"{_shown(part)} cannot be written as JSON: only the library's own parts can, since code is never stored. "
-            "Exchange it with solver.replace(...) before saving, and give it back with replace(...) after loading."
+            "Exchange it before saving and give it back after loading, in a solver with solver.replace(...)."
         )
     config: dict[str, Any] = {"type": type(part).__name__}
     for field in fields(part):

@@ -1,4 +1,4 @@
-"""Does an inner optimizer keep the contract?"""
+"""The contract of inner optimizers."""
 
 from typing import Any
 
@@ -16,16 +16,16 @@ from .samples import copied, require, same, wells
 def check_optimizer(optimizer: InnerOptimizer, *, steps: int = 5, batch: int = 4) -> None:
     """Check that an inner optimizer keeps the contract, on a quadratic with a scratchpad.
 
-    Its steps must be pure; keep structure, shapes and dtypes of the free variables and of its state; and move each
-    sample as if it were alone, so also when the gradient of another sample is NaN.
+    Its steps must be pure, and keep structure, shapes and dtypes of the free variables and of its state. A step of one
+    sample must not depend on the others, not even if the gradient of one of them is NaN.
 
     Args:
         optimizer: the optimizer.
-        steps: how many steps to take.
-        batch: how many samples.
+        steps: the number of steps.
+        batch: the number of samples.
 
     Raises:
-        AssertionError: with what is wrong and how to mend it.
+        AssertionError: if the contract is broken; the message says how to repair it.
     """
     assert isinstance(optimizer, InnerOptimizer), f"Expected an InnerOptimizer instance, got {optimizer!r}."
     objective, free = wells(batch)
@@ -42,8 +42,8 @@ def check_optimizer(optimizer: InnerOptimizer, *, steps: int = 5, batch: int = 4
         for step, (together, own) in enumerate(zip(path, alone, strict=True)):
             require(
                 _close(rows_select(together, rows), own, 1e-9),
-                f"After step {step} sample {sample} was elsewhere than when it moved alone. Use no mean, norm or line "
-                "search over the whole batch.",
+                f"After step {step}, the iterates of sample {sample} differ alone and in a batch. Use no mean, norm or "
+                "line search over the whole batch.",
             )
     poisoned = tree_map(lambda leaf: torch.cat([leaf[:1] * torch.nan, leaf[1:]]), free)
     others = torch.arange(1, batch)

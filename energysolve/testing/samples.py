@@ -1,4 +1,4 @@
-"""Small deterministic problems on which contracts are checked, and what the checks share."""
+"""Helpers of the contract checks: small deterministic problems and comparisons."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from ..trees import tree_leaves
 
 
 def wells(batch: int) -> tuple[Objective, Any]:
-    """Quadratic wells of different widths, one a sample, with a coupled scratchpad; and a starting point."""
+    """Quadratic wells, each sample with its own width, with a coupled scratchpad; and an initial point."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -28,7 +28,7 @@ def wells(batch: int) -> tuple[Objective, Any]:
 
 
 def require(holds: bool, message: str) -> None:
-    """Raise an AssertionError with this message unless the condition holds."""
+    """Raise an AssertionError unless the condition holds."""
     if not holds:
         raise AssertionError(message)
 

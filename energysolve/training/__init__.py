@@ -1,4 +1,4 @@
-"""Training: an energy by differentiating through its minimization, or another model by a loss of its own."""
+"""Training of energies, by differentiating through their minimization, and of models that define their own loss."""
 
 from .accelerators import make_accelerator
 from .callbacks import Callback, Progress, Validated

@@ -1,4 +1,4 @@
-"""What training runs on: accelerate's accelerator, with trackers."""
+"""Accelerators: where training runs, with which precision and trackers."""
 
 import atexit
 import time
@@ -13,7 +13,7 @@ from .callbacks import CSVTracker
 
 CSV_NAME = "progress.csv"
 
-_LEAVE_S = 0.2
+_EXIT_DELAY_S = 0.2
 
 
 def make_accelerator(
@@ -24,21 +24,25 @@ def make_accelerator(
     folder: Path | None = None,
     after: int = 0,
 ) -> Accelerator:
-    """An accelerator for a `Trainer`.
+    """An accelerator for a trainer::
+
+        accelerator = make_accelerator("bf16", trackers=("csv", "tensorboard"), folder=Path("run"))
+        trainer = Trainer(solver, task, accelerator=accelerator)
 
     Args:
         precision: as in `TrainingConfig`.
-        cpu: stay on the CPU though there is a GPU.
-        trackers: ``"csv"`` for a table ``progress.csv``, ``"tensorboard"``, or others by accelerate's names.
-        folder: where trackers write.
-        after: the iteration that a resumed run goes on from: later entries of the table are dropped.
+        cpu: use the CPU even if there is a GPU.
+        trackers: ``"csv"`` for a table ``progress.csv``, or names of accelerate's trackers, such as ``"tensorboard"``.
+        folder: where the trackers write; required with trackers.
+        after: the iteration that a resumed run continues from; later rows of the table are dropped.
 
     Raises:
-        ValueError: if the process already trains with another precision, or a tracker is not known or not installed.
+        ValueError: if the process already trains with another precision, a tracker is unknown or not installed, or
+            the folder is missing.
     """
     if trackers and folder is None:
         raise ValueError("Trackers need a folder to write to: give folder=.")
-    # Parameters that move nothing, such as the offset of an energy, get no gradient.
+    # Some parameters get no gradient, such as the constant offset of an energy.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     named: list[Any] = [name for name in trackers if name != "csv"]
     try:
@@ -47,13 +51,13 @@ def make_accelerator(
         )
     except ValueError as error:
         raise ValueError(
-            f"No accelerator of precision {precision!r} with trackers {list(trackers)} can be made: {error} "
-            "(accelerate keeps one precision and one device for a process: train with another in its own process.)"
+            f"Cannot make an accelerator of precision {precision!r} with trackers {list(trackers)}: {error} "
+            "(accelerate keeps one precision and one device per process; use another process for another precision.)"
         ) from error
     if accelerator.num_processes > 1:
-        # torch's gloo threads let go of the tensors of the last exchange when they get to it, and that takes Python's
-        # lock: one that asks for it when the interpreter is already ending aborts the process. Leave it free a moment.
-        atexit.register(time.sleep, _LEAVE_S)
+        # torch's gloo threads free the tensors of the last exchange some time later, for which they need the GIL. A
+        # thread that asks for it while the interpreter shuts down aborts the process, so wait before the shutdown.
+        atexit.register(time.sleep, _EXIT_DELAY_S)
     if folder is not None and "csv" in trackers and accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)
         accelerator.log_with.append(CSVTracker(folder / CSV_NAME, after))
@@ -64,6 +68,13 @@ def make_accelerator(
 
 
 def start_trackers(accelerator: Accelerator, name: str, settings: Mapping[str, Any], after: int = 0) -> None:
-    """Start the trackers with the settings of the run; entries after iteration ``after`` are overwritten."""
+    """Start the trackers of an accelerator.
+
+    Args:
+        accelerator: from `make_accelerator`.
+        name: of the run.
+        settings: of the run; trackers store them.
+        after: the iteration that a resumed run continues from; later entries are overwritten.
+    """
     plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
     accelerator.init_trackers(name, plain, {"tensorboard": {"purge_step": after + 1}} if after else {})

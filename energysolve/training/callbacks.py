@@ -1,4 +1,4 @@
-"""What is told about a run while it goes on, and to whom."""
+"""Callbacks, progress events and trackers."""
 
 import csv
 import os
@@ -15,14 +15,14 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback sees after an iteration.
+    """The event after an iteration.
 
     Attributes:
-        iteration: from 1.
-        iterations: how many there will be.
-        loss: mean error over the new and the replayed samples.
-        lr: the outer learning rate.
-        skipped: whether the weights stayed as they were, since the loss or its gradient was not finite.
+        iteration: counted from 1.
+        iterations: the length of the run.
+        loss: the mean error over the new and the replayed samples.
+        lr: the learning rate of the iteration.
+        skipped: whether the update was skipped, because the loss or its gradient was not finite.
     """
 
     iteration: int
@@ -34,10 +34,10 @@ class Progress:
 
 @dataclass(frozen=True)
 class Validated:
-    """What a validation found, on the same problems every time.
+    """The event after a validation.
 
     Attributes:
-        iteration: after which it was made.
+        iteration: the one after which it took place.
         error: mean error, by difficulty.
         energy_before: mean energy at the initial answers, by difficulty.
         energy_after: mean energy at the answers, by difficulty.
@@ -52,42 +52,46 @@ class Validated:
 
     @property
     def score(self) -> float:
-        """The error at the first difficulty, the one that is trained on: what early stopping looks at."""
+        """The error at the first difficulty, which is that of training; early stopping compares it."""
         return next(iter(self.error.values()))
 
     def flat(self) -> dict[str, float]:
-        """The numbers with names such as ``same/error``, for trackers."""
+        """The numbers by names such as ``same/error``, for trackers."""
         kinds = ("error", "energy_before", "energy_after", "steps")
         return {f"{name}/{kind}": getattr(self, kind)[name] for name in self.error for kind in kinds}
 
 
 class Callback:
-    """Told of what happens in a run, on the main process. Subclasses override what they need."""
+    """Receives the events of a run, on the main process. Subclasses override the methods that they need::
+
+    class Log(Callback):
+        def on_validation(self, validated):
+            print(validated.iteration, validated.error)
+
+    trainer.fit(1_000, callbacks=[Log()])
+    """
 
     def on_start(self, iteration: int, iterations: int) -> None:
-        """Training is about to go on after ``iteration``, 0 for a new run."""
+        """Called before the first iteration; ``iteration`` is the one that a resumed run continues from, else 0."""
 
     def on_iteration(self, progress: Progress) -> None:
-        """An iteration is over. On a GPU this is told a few iterations late, so that nothing waits."""
+        """Called after an iteration; on a GPU a few iterations late, so that the host does not wait for the loss."""
 
     def on_validation(self, validated: Validated) -> None:
-        """A validation is over."""
+        """Called after a validation."""
 
     def on_checkpoint(self, path: Path) -> None:
-        """A checkpoint was written."""
+        """Called after a checkpoint was written to ``path``."""
 
 
 @dataclass
 class Delayed:
-    """Numbers on their way from the device: pushed without waiting, and returned once they have arrived.
-
-    On the CPU they arrive at once.
-    """
+    """A queue of values that are copied from the device asynchronously. On the CPU they arrive at once."""
 
     _waiting: deque[tuple[Any, Tensor, Any]] = field(default_factory=deque)
 
     def push(self, label: Any, values: Tensor) -> None:
-        """Send ``values``, detached, to the host."""
+        """Start to copy ``values``, which are detached, to the host."""
         if values.device.type != "cuda":
             self._waiting.append((label, values.cpu(), None))
             return
@@ -98,7 +102,7 @@ class Delayed:
         self._waiting.append((label, arrived, event))
 
     def arrived(self, wait: bool = False) -> Iterator[tuple[Any, list[float]]]:
-        """The labels and values that have arrived, in order; all of them with ``wait``."""
+        """Remove and yield the labels and values that have arrived, in order; with ``wait``, all of them."""
         while self._waiting:
             label, values, event = self._waiting[0]
             if event is not None:
@@ -111,11 +115,11 @@ class Delayed:
 
 
 class CSVTracker(GeneralTracker):
-    """A tracker for accelerate that writes a table, one row an entry; a resumed run goes on after its last row.
+    """A tracker for accelerate that writes a CSV table, one row per entry.
 
     Args:
         path: the file.
-        after: rows of later iterations are dropped: those of a run that was killed after its last checkpoint.
+        after: the iteration that a resumed run continues from, 0 for a new table; rows of later iterations are dropped.
     """
 
     name = "csv"
@@ -138,13 +142,13 @@ class CSVTracker(GeneralTracker):
 
     @on_main_process
     def store_init_configuration(self, values: dict) -> None:
-        """The configuration is stored with the weights instead."""
+        """Does nothing: the configuration is stored with the weights."""
 
     @on_main_process
     def log(self, values: dict, step: int | None = None, **options: Any) -> None:
         row = {"iteration": step, **values}
         new = [name for name in row if name not in self._columns]
-        if new:  # rewrite with more columns
+        if new:  # the whole table is written again, with the new columns
             with open(self._path, newline="") as file:
                 rows = list(csv.DictReader(file))
             self._columns += new

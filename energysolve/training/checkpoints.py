@@ -1,4 +1,4 @@
-"""Checkpoints on disk: one safetensors file each, complete or absent, and pruned."""
+"""Checkpoint files: written atomically, verified by a checksum, and pruned."""
 
 import json
 import re
@@ -19,21 +19,23 @@ _NAME = re.compile(r"iteration-(\d{8})\.safetensors")
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written or read; earlier ones are as they were."""
+    """A checkpoint could not be written, read or resumed from; the files of earlier ones are unchanged."""
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where the checkpoints of a run are, how often one is written and which are kept.
+    """Where the checkpoints of a run are, how often one is written, and which are kept::
 
-    A checkpoint is one file, ``iteration-00001000.safetensors``: tensors, and in the header the rest as JSON with a
-    checksum of the tensors. It is written under a temporary name and renamed, so whenever the process is killed, each
-    file is whole.
+        trainer.fit(10_000, checkpoints=Checkpoints("run", every=500), resume=True)
+
+    A checkpoint is one file, ``iteration-00001000.safetensors``: the tensors, and in the header the rest of the state
+    as JSON and a checksum. It is written under a temporary name and renamed, so every file is complete, even if the
+    process is killed.
 
     Args:
-        folder: made at the first checkpoint.
-        every: iterations from one to the next; the last iteration always gets one.
-        keep: how many of the newest to keep, 1 or more; the one with the lowest validation error stays besides.
+        folder: created with the first checkpoint.
+        every: iterations from one checkpoint to the next; the last iteration always gets one.
+        keep: the number of newest checkpoints to keep, 1 or more. The one with the lowest validation error is kept too.
     """
 
     folder: Path
@@ -45,39 +47,39 @@ class Checkpoints:
         check_whole("Checkpoints", least=1, every=self.every, keep=self.keep)
 
     def due(self, iteration: int, iterations: int) -> bool:
-        """Whether a checkpoint follows this iteration."""
+        """Whether a checkpoint is written after this iteration."""
         return iteration % self.every == 0 or iteration == iterations
 
     def path(self, iteration: int) -> Path:
-        """The file of an iteration."""
+        """The checkpoint file of an iteration."""
         return self.folder / f"iteration-{iteration:08d}.safetensors"
 
     def save(
         self, iteration: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], best: int | None = None
     ) -> Path:
-        """Write a checkpoint, then delete those that the policy does not keep.
+        """Write a checkpoint, then delete those that are not to be kept.
 
         Args:
-            iteration: the one just finished.
-            tensors: copied to the CPU.
-            state: the rest, JSON-able.
-            best: the iteration whose checkpoint is kept whatever its age.
+            iteration: the number of iterations done.
+            tensors: the tensors of the state, on any device.
+            state: the rest of the state, as plain JSON.
+            best: an iteration whose checkpoint is kept regardless of its age.
 
         Raises:
-            CheckpointError: if the file cannot be written; earlier checkpoints are untouched then.
+            CheckpointError: if the file cannot be written. Earlier checkpoints are unchanged.
         """
         path = self.path(iteration)
         content = encode(tensors, state)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            for stale in self.folder.glob(".iteration-*.tmp"):  # of a process that was killed
+            for stale in self.folder.glob(".iteration-*.tmp"):  # left by a process that was killed
                 stale.unlink(missing_ok=True)
             write_atomic(path, content)
         except OSError as error:
             last = self.latest()
-            usable = f"The checkpoint before it, {last}, is intact" if last else "There is no earlier checkpoint"
+            earlier = f"The previous checkpoint, {last}, is intact" if last else "There is no earlier checkpoint"
             raise CheckpointError(
-                f"Cannot write the checkpoint {path}: {error.strerror or error}. {usable}. Free some space or choose "
+                f"Cannot write the checkpoint {path}: {error.strerror or error}. {earlier}. Free some space or choose "
                 "another folder, then resume."
             ) from error
         kept = {*self.iterations()[-self.keep :], best}
@@ -87,36 +89,32 @@ class Checkpoints:
         return path
 
     def iterations(self) -> list[int]:
-        """The iterations that have a checkpoint, ascending."""
+        """The iterations that have a checkpoint, in ascending order."""
         names = (_NAME.fullmatch(path.name) for path in self.folder.glob("iteration-*.safetensors"))
         return sorted(int(name[1]) for name in names if name)
 
     def latest(self) -> Path | None:
-        """The newest checkpoint, None if there is none."""
+        """The newest checkpoint file; None if there is none."""
         found = self.iterations()
         return self.path(found[-1]) if found else None
 
     def load(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The tensors and the rest of a checkpoint.
+        """Read a checkpoint file: the tensors and the rest of the state.
 
         Raises:
-            CheckpointError: if the file is missing, cut short, altered, or of another format; the message names the
-                checkpoint before it.
+            CheckpointError: if the file is missing, truncated, altered, or of another format version. The message
+                names the previous checkpoint.
         """
         try:
             return decode(path.read_bytes())
         except (OSError, ValueError) as error:
             earlier = [self.path(number) for number in self.iterations() if self.path(number).name < path.name]
-            hint = (
-                f"Delete it, and resuming goes on from {earlier[-1]}."
-                if earlier
-                else "There is no checkpoint before it."
-            )
+            hint = f"Delete it to resume from {earlier[-1]}." if earlier else "There is no earlier checkpoint."
             raise CheckpointError(f"The checkpoint {path} cannot be used: {error}. {hint}") from error
 
 
 def encode(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
-    """A checkpoint as bytes."""
+    """The content of a checkpoint file."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(state)
     header = {"version": str(FORMAT_VERSION), "sha256": tensors_digest(plain, text), "state": text}
@@ -124,16 +122,16 @@ def encode(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
 
 
 def decode(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `encode` wrote; a ValueError that says what is wrong with anything else."""
+    """The tensors and the state from the content of a checkpoint file; a ValueError if it is invalid."""
     try:
         tensors = safetensors.torch.load(content)
         length = int.from_bytes(content[:8], "little")
         header = json.loads(content[8 : 8 + length])["__metadata__"]
         version, checksum, text = header["version"], header["sha256"], header["state"]
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(f"its {len(content)} bytes are cut short or no checkpoint ({error})") from error
+        raise ValueError(f"its {len(content)} bytes are cut short or not a checkpoint ({error})") from error
     if version != str(FORMAT_VERSION):
-        raise ValueError(f"it has format version {version!r}, and this library reads {FORMAT_VERSION}")
+        raise ValueError(f"it has format version {version!r}, but this version of the library reads {FORMAT_VERSION}")
     if checksum != tensors_digest(tensors, text):
-        raise ValueError("its checksum does not match, so it was damaged")
+        raise ValueError("its checksum does not match, so it is damaged")
     return tensors, json.loads(text)

@@ -7,31 +7,35 @@ from typing import Any
 from ..checks import check_nonnegative, check_whole
 from ..differentiation import Differentiation, Truncated
 from ..pretrained.serialization import from_config, to_config
-from .schedules import OneCycle, Schedule, schedule_from_json, schedule_to_json
+from .schedules import OneCycle, Schedule
 
 PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; every field can be given to `Trainer` by name. Plain JSON by `to_json`, and back.
+    """The settings of a training run; a trainer takes every field by name.
 
     Attributes:
-        train_steps: inner steps an iteration; 5 in the paper.
-        differentiation: `Truncated(1)` in the paper.
-        batch_size: new problems an iteration, over all processes; as many replayed ones join them.
+        train_steps: inner steps per iteration; 5 in the paper.
+        differentiation: how gradients pass through the inner steps; `Truncated(1)` in the paper.
+        batch_size: new problems per batch, over all processes; as many replayed ones join them.
         replay: capacity of the replay buffer; 0 for none. 10,000 in the paper.
-        lr: the outer learning rate of Adam, the highest one where it is scheduled. 1e-4 in the paper.
-        betas: decays of Adam.
-        weight_decay: decoupled (AdamW).
-        schedule: of the learning rate, over the iterations of a run. `Constant()` in the paper.
-        accumulate: batches whose gradients are averaged into one iteration.
+        lr: the learning rate of Adam; with a schedule, the highest. 1e-4 in the paper.
+        betas: the decay rates of Adam.
+        weight_decay: decoupled weight decay (AdamW).
+        schedule: of the learning rate over a run. `Constant()` in the paper.
+        accumulate: batches per iteration; their gradients are averaged.
         clip_norm: the largest norm of the gradient; a longer one is scaled down. None for no limit.
-        ema: decay of a moving average of the weights, which then is what is validated and kept; None for none.
-        precision: ``"no"`` (the energy's own), ``"bf16"`` or ``"fp16"`` autocast, as accelerate names them.
+        ema: the decay rate of a moving average of the weights, which is then validated and kept; None for no average.
+        precision: ``"no"`` (that of the weights), or autocast in ``"bf16"`` or ``"fp16"``, as accelerate names them.
         compile: compile the loss with its inner loop (`torch.compile`); for problems of static shapes.
-        skip_nonfinite: go on after a batch whose loss or gradient is not finite, without it; else training stops.
+        skip_nonfinite: skip batches whose loss or gradient is not finite, rather than stop.
         log_every: iterations between entries of the trackers.
+
+    Raises:
+        TypeError: for a part of the wrong kind.
+        ValueError: for a setting that is out of range.
     """
 
     train_steps: int = 5
@@ -52,6 +56,9 @@ class TrainingConfig:
 
     def __post_init__(self):
         owner = "TrainingConfig"
+        for name, kind in (("differentiation", Differentiation), ("schedule", Schedule)):
+            if not isinstance(getattr(self, name), kind):
+                raise TypeError(f"{owner} needs a {kind.__name__} as {name}, got {getattr(self, name)!r}.")
         check_whole(
             owner,
             least=1,
@@ -72,29 +79,28 @@ class TrainingConfig:
             raise ValueError(f"TrainingConfig needs a precision among {', '.join(PRECISIONS)}; got {self.precision!r}.")
 
     def changed(self, changes: Mapping[str, Any]) -> "TrainingConfig":
-        """With some fields exchanged; a TypeError for a name that is no field."""
+        """A copy with some fields replaced; a TypeError for a name that is not a field."""
         unknown = sorted(set(changes) - {each.name for each in fields(self)})
         if unknown:
             known = ", ".join(each.name for each in fields(self))
             raise TypeError(f"Trainer has no setting {', '.join(unknown)}; its settings are {known}.")
         return replace(self, **changes)
 
+    def changes(self) -> dict[str, Any]:
+        """The settings that differ from the defaults, by name."""
+        defaults = type(self)()
+        return {name: value for name, value in vars(self).items() if value != getattr(defaults, name)}
+
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON; a TypeError if a part is not one of the library's own."""
-        plain = {each.name: getattr(self, each.name) for each in fields(self)}
-        plain["betas"] = list(self.betas)
-        plain["differentiation"] = to_config(self.differentiation)
-        plain["schedule"] = schedule_to_json(self.schedule)
-        return plain
+        """The settings as plain JSON; a TypeError if a part is not one of the library's own."""
+        plain = {**vars(self), "betas": list(self.betas)}
+        return plain | {name: to_config(plain[name]) for name in ("differentiation", "schedule")}
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "TrainingConfig":
-        """What `to_json` wrote; a ValueError or TypeError if it does not describe a configuration."""
-        values = dict(plain)
-        values["betas"] = tuple(plain["betas"])
-        values["differentiation"] = from_config(plain["differentiation"])
-        values["schedule"] = schedule_from_json(plain["schedule"])
-        return cls().changed(values)
+        """The settings that `to_json` wrote; a ValueError or TypeError if ``plain`` is something else."""
+        parts = {name: from_config(plain[name]) for name in ("differentiation", "schedule")}
+        return cls().changed({**plain, "betas": tuple(plain["betas"]), **parts})
 
     def __str__(self) -> str:
         return "\n".join(f"{name} = {value!r}" for name, value in sorted(vars(self).items()))

@@ -1,25 +1,23 @@
-"""The loss of a batch, inner loop included."""
+"""The training loss of an energy, inner loop included."""
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..layout import layout_of
-from ..solution import Solution, Status
+from ..solution import Solution
 from ..solver import EnergySolver
 from ..tasks.base import Task
-from ..trees import tree_leaves
 
 
 class Loss(nn.Module):
-    """From a batch of problems to the mean error of the answers.
+    """The mean error of the answers to a batch of problems.
 
-    One module, so that data-parallel training sees one forward and one backward pass, and a compiler the whole.
+    It is one module, so that data-parallel training sees one forward and one backward pass, and the compiler sees all
+    of the inner loop.
 
     Args:
-        solver: takes its ``max_steps`` steps with every sample.
-        task: judges.
+        solver: takes ``max_steps`` steps with every sample.
+        task: defines the error.
     """
 
     def __init__(self, solver: EnergySolver, task: Task):
@@ -28,14 +26,10 @@ class Loss(nn.Module):
         self.task = task
 
     def forward(self, x: Any, target: Any, y: Any, z: Any) -> tuple[Tensor, Any, Any]:
-        """The loss, and the answers and scratchpads without gradients.
+        """The loss, shape (), with the answers and scratchpads.
 
-        The error sees a solution whose ``energy`` is NaN: none is evaluated at the answer, which would cost a step.
+        The error gets a solution whose ``energy`` is NaN: evaluating the energy at the answer would cost a step.
         """
         y, z = self.solver.descend(x, y, z)
-        batch = layout_of(x).batch if self.solver.layout is None else self.solver.layout(x).batch
-        device = tree_leaves(y)[0].device
-        steps = torch.full((batch,), self.solver.max_steps, device=device)
-        unknown = torch.full((batch,), torch.nan, device=device)
-        solution = Solution(y, z, unknown, steps, torch.full_like(steps, int(Status.MAX_STEPS)))
+        solution = Solution.of_answers(y, z, steps=self.solver.max_steps, batch=self.solver.layout_of(x).batch)
         return self.task.error(solution, target).mean(), y, z

@@ -1,4 +1,4 @@
-"""Problems that were optimized before, to be optimized further (Section 3.2 of the paper)."""
+"""The replay buffer: problems whose answers are optimized further (Section 3.2 of the paper)."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -12,15 +12,19 @@ from ..trees import tree_leaves, tree_structure, tree_unflatten
 
 
 class ReplayBuffer:
-    """A ring of training samples on the device: trees of tensors with one row a sample, or of `Ragged`.
+    """A ring buffer of training samples on the device: trees of tensors with one row per sample, or of `Ragged`::
 
-    Storage is allocated at the first insertion, with the structure, dtypes and shapes met there. Where each next sample
-    goes and how many there are is known to the device alone, so with dense tensors neither `insert` nor `sample` waits
-    for it. Samples of different sizes are stored padded; a sample longer than all before widens the storage, and
-    reading the sizes waits for the device.
+        buffer = ReplayBuffer(10_000)
+        buffer.insert((x, target, y))
+        x, target, y = buffer.sample(128, generator)
+
+    The first insertion allocates the storage, with its structure, dtypes and shapes. The position in the ring and the
+    number of samples are kept on the device, so with dense tensors neither `insert` nor `sample` waits for it. Samples
+    of different sizes are stored padded; a sample longer than all others widens the storage, and reading the sizes
+    waits for the device.
 
     Args:
-        capacity: the most samples that are kept; the oldest are overwritten. 10,000 in the paper.
+        capacity: the largest number of samples; then the oldest are overwritten. 10,000 in the paper.
     """
 
     def __init__(self, capacity: int = 10_000):
@@ -35,22 +39,22 @@ class ReplayBuffer:
     def __len__(self) -> int:
         """The number of samples stored, without waiting for the device.
 
-        An upper bound where ``keep`` turned insertions off: they are counted too. `sample` is right all the same.
+        An upper bound if ``keep`` discarded insertions, since those are counted too. `sample` uses the exact number.
         """
         return self._most
 
     @torch.no_grad()
     def insert(self, rows: Any, keep: Tensor | None = None) -> None:
-        """Store copies of a batch, over the oldest samples once the ring is full.
+        """Store copies of a batch; once the ring is full, over the oldest samples.
 
         Args:
-            rows: tensors with one row a sample, or `Ragged`, in any tree; of more samples than the capacity, the last
-                are stored.
-            keep: a boolean of shape () on the device; where it is False, the buffer keeps what it has.
+            rows: a tree of tensors with one row per sample, or of `Ragged`. If it has more samples than the capacity,
+                the last are stored.
+            keep: a boolean of shape () on the device; if it is False, nothing is stored.
 
         Raises:
-            ValueError: if the structure, a dtype, a device or the shape of one row differs from what is stored, or
-                ``keep`` is no single boolean.
+            ValueError: if the structure, a dtype, a device or the shape of a row differs from what is stored, or
+                ``keep`` is not a single boolean.
         """
         if keep is not None and (keep.ndim or keep.dtype != torch.bool):
             raise ValueError(f"keep must be one boolean, got {keep.dtype} of shape {tuple(keep.shape)}.")
@@ -70,16 +74,16 @@ class ReplayBuffer:
         """``batch`` stored samples, drawn uniformly with replacement.
 
         Args:
-            batch: how many.
+            batch: the number of samples.
             generator: source of randomness, on the device of the samples.
 
         Raises:
-            ValueError: if nothing was inserted. Where every insertion was turned off by its ``keep``, the samples are
-                zeros and empty graphs.
+            ValueError: if nothing was inserted. If ``keep`` discarded every insertion, the samples are zeros and
+                empty graphs.
         """
         if not self._most:
             raise ValueError("The replay buffer is empty; insert samples first.")
-        # The remainder of a number this large is uniform to one part in 10^14, and needs no size on the host.
+        # The remainder of so large a number is uniform to one part in 10^14, and needs no size on the host.
         numbers = torch.randint(2**62, (batch,), generator=generator, device=self._written.device)
         slots = numbers % self._written.clamp(1, self.capacity)
         drawn = {name: column.index_select(0, slots) for name, column in self._columns.items()}
@@ -90,7 +94,7 @@ class ReplayBuffer:
         return tree_unflatten(self._structure, leaves)
 
     def state(self) -> dict[str, Tensor]:
-        """What `load` needs to restore the buffer: the filled rows of the storage and the counters, by name.
+        """The state for `load`: the filled rows of the storage and the counters, by name.
 
         The tensors share memory with the buffer: write or copy them before the next insertion.
         """
@@ -99,15 +103,15 @@ class ReplayBuffer:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor], like: Any) -> None:
-        """Become the buffer of which `state` was taken: from here on both draw the same samples.
+        """Restore a state: from then on this buffer draws the same samples as the one of the state.
 
         Args:
-            state: what `state` returned, on any device.
-            like: a batch such as those to be inserted; its values play no part.
+            state: the result of `state`, on any device.
+            like: a batch such as those to be inserted; its values are not used.
 
         Raises:
-            ValueError: if the state is that of a buffer of another capacity or of other samples. The buffer is then
-                left as it was.
+            ValueError: if the state is of a buffer of another capacity, or of other samples. The buffer is unchanged
+                then.
         """
         rows_count(like)
         leaves, structure = tree_leaves(like), tree_structure(like)
@@ -122,7 +126,7 @@ class ReplayBuffer:
         self._most = most
 
     def _admit(self, rows: Any) -> list[Any]:
-        """The leaves of a batch, which must be like those stored."""
+        """The leaves of a batch, checked against the stored ones."""
         leaves, structure = tree_leaves(rows), tree_structure(rows)
         forms = [_Form.of(leaf) for leaf in leaves]
         if self._structure is None:
@@ -139,7 +143,7 @@ class ReplayBuffer:
         return leaves
 
     def _fitting(self, name: str, part: Tensor) -> Tensor:
-        """The storage of a part, allocated or widened where it must be."""
+        """The storage of a part, allocated or widened if necessary."""
         column = self._columns.get(name)
         if column is None or column.shape[1:] != part.shape[1:]:
             larger = self._empty(part)
@@ -151,8 +155,8 @@ class ReplayBuffer:
     def _empty(self, part: Tensor) -> Tensor:
         """Storage for samples like those of a part.
 
-        One row more than the capacity: what is not to be kept is written there, and nobody reads it. Zeros, and not
-        whatever the memory holds, because a row that was never written may be drawn, see `sample`.
+        It has one row more than the capacity, to which discarded samples are written. It is filled with zeros because
+        `sample` may draw a row that was never written.
         """
         return part.new_zeros(self.capacity + 1, *part.shape[1:])
 
@@ -161,7 +165,7 @@ _COUNTERS = ("written", "capacity")
 
 
 class _Form(NamedTuple):
-    """What all the samples of one leaf have in common."""
+    """What all samples of one leaf have in common."""
 
     ragged: bool
     dtype: torch.dtype
@@ -176,12 +180,12 @@ class _Form(NamedTuple):
 
     def __str__(self) -> str:
         rows = "any number of rows" if self.ragged else "one row"
-        return f"{rows} of shape {tuple(self.features)} and {self.dtype} on {self.device} a sample"
+        return f"{rows} of shape {tuple(self.features)} and {self.dtype} on {self.device} per sample"
 
 
 def _parts(leaves: list[Any], columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leaves as tensors with one row a sample, by name; a `Ragged` becomes its lengths and its values, padded at least
-    to the width of the column for them.
+    """Leaves as tensors with one row per sample, by name. A `Ragged` becomes its lengths and its values, padded to at
+    least the width of their column.
     """
     parts = {}
     for i, leaf in enumerate(leaves):
@@ -195,13 +199,13 @@ def _parts(leaves: list[Any], columns: Mapping[str, Tensor]) -> dict[str, Tensor
 
 
 def _check_state(state: Mapping[str, Tensor], forms: list[_Form], capacity: int) -> int:
-    """The number of stored rows in a state, which must suit samples of these forms."""
+    """The number of stored rows in a state, after a check that it is of samples of these forms."""
     missing = [name for name in _COUNTERS if name not in state]
     if missing:
-        raise ValueError(f"This is no state of a replay buffer: it lacks {missing}.")
+        raise ValueError(f"This is not the state of a replay buffer: it lacks {missing}.")
     if int(state["capacity"]) != capacity:
         raise ValueError(
-            f"The state is that of a replay buffer of capacity {int(state['capacity'])}, this one has {capacity}. Load "
+            f"The state is of a replay buffer of capacity {int(state['capacity'])}, this one has {capacity}. Load "
             f"it into ReplayBuffer({int(state['capacity'])})."
         )
     found = {name: part for name, part in state.items() if name not in _COUNTERS}
@@ -221,7 +225,7 @@ def _check_state(state: Mapping[str, Tensor], forms: list[_Form], capacity: int)
     most = max(counts)
     if len(counts) > 1 or not min(int(state["written"]), capacity) <= most <= capacity:
         raise ValueError(
-            f"The state is damaged: its tensors have {sorted(counts)} rows, after {int(state['written'])} samples "
+            f"The state is damaged: its tensors have {sorted(counts)} rows, but {int(state['written'])} samples were "
             f"written at a capacity of {capacity}."
         )
     return most

@@ -1,27 +1,30 @@
-"""Schedules of the outer learning rate: torch's, as configuration."""
+"""Schedules of the learning rate: configuration from which torch's schedulers are built."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
 from ..checks import check_whole
+from ..pretrained.serialization import register
 
 
 class Schedule(ABC):
-    """From an optimizer and the number of iterations to torch's scheduler, which is stepped once an iteration."""
+    """A schedule of the learning rate, such as ``Trainer(..., lr=1e-3, schedule=OneCycle(warmup=0.1))``.
+
+    Subclasses implement `build`. To keep checkpoints, a subclass must be a dataclass that is passed to
+    `energysolve.pretrained.serialization.register`.
+    """
 
     @abstractmethod
     def build(self, optimizer: Optimizer, iterations: int) -> LRScheduler:
-        """The scheduler of a run of ``iterations`` iterations."""
+        """The scheduler of a run of ``iterations`` iterations, which steps it once per iteration."""
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same learning rate throughout, as in the paper."""
+    """A constant learning rate, as in the paper."""
 
     def build(self, optimizer, iterations):
         return ConstantLR(optimizer, factor=1.0, total_iters=0)
@@ -29,10 +32,10 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """Up to the learning rate and down to almost nothing along cosines (Smith and Topin 2019).
+    """Warm-up to the learning rate, then decay to almost zero, both along cosines (Smith and Topin 2019).
 
     Args:
-        warmup: the share of the run that goes up.
+        warmup: the fraction of the run that warms up, in (0, 1).
     """
 
     warmup: float = 0.3
@@ -48,10 +51,10 @@ class OneCycle(Schedule):
 
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Down to zero along a cosine, after a linear warm-up.
+    """Linear warm-up, then decay to zero along a cosine.
 
     Args:
-        warmup: iterations of the warm-up.
+        warmup: the number of iterations that warm up, 0 or more and less than the run has.
     """
 
     warmup: int = 0
@@ -69,23 +72,4 @@ class Cosine(Schedule):
         return SequentialLR(optimizer, [rise, decay], milestones=[self.warmup])
 
 
-SCHEDULES: dict[str, type[Schedule]] = {cls.__name__: cls for cls in (Constant, OneCycle, Cosine)}
-
-
-def schedule_to_json(schedule: Schedule) -> dict[str, Any]:
-    """A schedule of the library as plain JSON; a TypeError for any other."""
-    if type(schedule) not in SCHEDULES.values():
-        raise TypeError(f"{schedule!r} cannot be written as JSON: only {', '.join(SCHEDULES)} can.")
-    return {"type": type(schedule).__name__, **asdict(schedule)}  # pyright: ignore[reportArgumentType]
-
-
-def schedule_from_json(plain: Mapping[str, Any]) -> Schedule:
-    """What `schedule_to_json` wrote; a ValueError for an unknown type or field."""
-    arguments = dict(plain)
-    name = arguments.pop("type", None)
-    if name not in SCHEDULES:
-        raise ValueError(f"Unknown schedule {name!r}; known are {', '.join(SCHEDULES)}.")
-    try:
-        return SCHEDULES[name](**arguments)
-    except TypeError as error:
-        raise ValueError(f"{name} cannot be built from {arguments!r}: {error}") from error
+register(Constant, OneCycle, Cosine)

@@ -1,4 +1,4 @@
-"""One update of the parameters: the backward pass, and a step that is not taken where it would do harm."""
+"""One update of the parameters: the backward pass, and a guarded step of the optimizer."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -17,22 +17,22 @@ class NonfiniteLossError(RuntimeError):
 
     @classmethod
     def at(cls, iteration: int, loss: float, checkpoint: Path | None = None) -> "NonfiniteLossError":
-        """With a message that names the iteration and the last good checkpoint."""
+        """The error of an iteration; its message names the last checkpoint."""
         last = f"The last checkpoint is {checkpoint}. " if checkpoint else ""
         return cls(
             f"The training loss or its gradient became NaN or infinite in iteration {iteration} (loss {loss:.3g}); the "
             f"parameters are those before it. {last}A lower learning rate or inner step size usually helps; "
-            "skip_nonfinite=True goes on without such batches."
+            "skip_nonfinite=True skips such batches."
         )
 
 
 class Updater:
-    """The parameters of a loss and what moves them.
+    """Backward passes through a loss, and updates of its parameters.
 
     Args:
-        loss: from the inputs of a batch to a tuple that begins with its mean error.
+        loss: from the inputs of a batch to a tuple whose first entry is the loss.
         config: the settings.
-        accelerator: what it runs on.
+        accelerator: prepares the loss and the optimizer for its device, processes and precision.
     """
 
     def __init__(self, loss: nn.Module, config: TrainingConfig, accelerator: Accelerator):
@@ -42,7 +42,7 @@ class Updater:
         self._calls = 0
         on_gpu = accelerator.device.type == "cuda"
         if config.compile:
-            # Static shapes on a GPU are launched as CUDA graphs.
+            # CUDA graphs need static shapes.
             loss.compile(fullgraph=True, dynamic=False, options={**COMPILE_OPTIONS, "triton.cudagraphs": on_gpu})
         make = torch.optim.AdamW if config.weight_decay else torch.optim.Adam
         fused = all(parameter.device.type in ("cpu", "cuda") for parameter in self._parameters)
@@ -54,30 +54,30 @@ class Updater:
         self._guarded_on_device = on_gpu and fused and accelerator.scaler is None
 
     def backward(self, *inputs: Any, last: bool) -> tuple[Any, ...]:
-        """Add the gradient of a batch to those before it. Returns the detached loss, and what else the loss returns.
+        """Accumulate the gradient of a batch. Returns the detached loss, and the other outputs of the loss.
 
         Args:
-            *inputs: of the loss, this process's part of the batch.
-            last: whether a step follows, before which the processes must agree on the gradient.
+            *inputs: of the loss, for the local shard of the batch.
+            last: whether a step follows; only then do the processes average their gradients.
         """
         with nullcontext() if last else self._accelerator.no_sync(self.model):
             loss, *rest = self._backward(inputs)
         return loss.detach(), *rest
 
     def step(self, loss: Tensor) -> Tensor:
-        """Move the parameters, unless the loss or its gradient is not finite. Returns whether they were, 0-d bool.
+        """Update the parameters, unless the loss or its gradient is not finite.
 
-        On a GPU the decision stays on the device.
+        Returns whether both were finite, a boolean of shape (). On a GPU the host does not wait for it.
         """
         good = loss.isfinite()
         if self._config.clip_norm is not None:
             self._accelerator.clip_grad_norm_(self._parameters, self._config.clip_norm)
-        if self._accelerator.scaler is None:  # which else skips steps with infinite gradients itself
-            # Sums are the cheapest look at every entry: infinities and NaN stay, or become NaN.
+        if self._accelerator.scaler is None:  # a gradient scaler skips nonfinite gradients itself
+            # The cheapest check of every entry: the sum is not finite if an entry is not.
             sums = [p.grad.sum() for p in self._parameters if p.grad is not None]
             good = good & torch.stack(sums).isfinite().all()
         if self._guarded_on_device:
-            self.optimizer.found_inf = (~good).float()  # pyright: ignore  (torch's gradient scaler does the same)
+            self.optimizer.found_inf = (~good).float()  # pyright: ignore  (as torch's gradient scaler does)
             self._stepper.step()
             del self.optimizer.found_inf  # pyright: ignore
         elif bool(good):
@@ -87,8 +87,8 @@ class Updater:
 
     def _backward(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         self._calls += 1
-        # The first batch, which has no replayed problems beside it yet, has a size of its own; and an energy that is
-        # wrong is told of better by eager code.
+        # The first batch is smaller, since the replay buffer is still empty: compiling it would be wasted. Eager code
+        # also gives clearer errors for an invalid energy.
         eagerly = self._config.compile and self._calls == 1
         with torch.compiler.set_stance("force_eager") if eagerly else nullcontext():
             if self._config.compile and self._accelerator.device.type == "cuda":

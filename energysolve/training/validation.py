@@ -1,4 +1,4 @@
-"""Validation while training: how well the energy answers problems that it does not train on."""
+"""Validation: the error of an energy on problems that it is not trained on."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,41 +13,43 @@ from .callbacks import Validated
 
 @dataclass(frozen=True)
 class Validation:
-    """When and how to validate.
+    """When and how to validate::
+
+        tested = solver.replace(halting=EnergyChange(rtol=1e-4).patience(2), max_steps=200)
+        trainer = Trainer(solver, task, validation=Validation(tested, every=500, early_stopping=4))
 
     Args:
-        solver: with the halting criterion and step size of test time; it shares the energy that is trained.
+        solver: with the halting criterion and the step size of test time; it shares the energy that is trained.
         every: iterations from one validation to the next.
-        problems: of each difficulty; the same ones every time.
-        patience: stop when so many validations in a row have brought no lower error at the first difficulty, and go
-            back to the weights of the lowest; None to train to the end.
+        problems: the number of problems of each difficulty; every validation solves the same ones.
+        early_stopping: stop after so many validations in a row without a lower error at the first difficulty, and
+            restore the weights of the lowest; None to train to the end.
         seed: of the problems and of their initial answers.
     """
 
     solver: EnergySolver
     every: int = 500
     problems: int = 256
-    patience: int | None = None
+    early_stopping: int | None = None
     seed: int = 0
 
     def __post_init__(self):
         check_whole("Validation", least=1, every=self.every, problems=self.problems)
-        if self.patience is not None:
-            check_whole("Validation", least=1, patience=self.patience)
+        if self.early_stopping is not None:
+            check_whole("Validation", least=1, early_stopping=self.early_stopping)
 
 
 class Validator:
-    """Validates the energy of a run, with its own random numbers."""
+    """Validates the energy of a run, with a generator of its own."""
 
     def __init__(self, validation: Validation, task: Task, device: torch.device):
         self.validation = validation
         self._task = task
-        solver = validation.solver
-        self._solver = solver.replace(init=solver.init or task.init, layout=solver.layout or task.layout)
+        self._solver = validation.solver.suited(task)
         self._device = device
 
     def run(self, iteration: int, energy: Any) -> Validated:
-        """Solve the validation problems with ``energy``, and judge."""
+        """Solve the validation problems with ``energy``, and measure the errors."""
         solver = self._solver.replace(energy=energy)
         generator = torch.Generator(self._device).manual_seed(self.validation.seed)
         found: dict[str, tuple[float, float, float, float]] = {}

@@ -247,8 +247,10 @@ def test_the_target_counts_our_slower_run_against_the_time_until_the_target(tmp_
 class FakeTrainer(Trainer):
     """Trains on a clock of its own: 100 s for the second iteration, 1 s for the others."""
 
+    iteration = 0
+
     def __init__(self, monkeypatch):
-        self.iteration = self.now = 0
+        self.now = 0
         self.device = torch.device("cpu")
         monkeypatch.setattr(steady, "clock", lambda device: self.now)
 

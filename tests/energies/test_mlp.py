@@ -34,7 +34,7 @@ def test_a_scaled_energy_trains_alike():
         solver = EnergySolver(energy(scale), SGD(8 / scale))
         trainer = Trainer(solver, Addition(3), batch_size=4, generator=torch.Generator().manual_seed(0))
         trainer.fit(20)
-        weights.append(torch.cat([p.flatten() for p in trainer.energy.parameters()]))
+        weights.append(torch.cat([p.flatten() for p in trainer.model.parameters()]))
     torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-6)
     assert not torch.allclose(weights[0], torch.cat([p.flatten() for p in energy().parameters()]))
 

@@ -1,5 +1,7 @@
 """Descents against plain solves, and candidates evaluated on the landscape of one problem."""
 
+import math
+
 import pytest
 import torch
 from bowls import Bowl, bowl, direct, generator
@@ -35,10 +37,10 @@ def test_a_descent_ends_at_the_steps_that_the_problem_took():
         assert path.iterates(problem).shape == (steps + 1, 2)
         assert path.energies(problem).shape == (steps + 1,)
     assert path.solution.steps[0] > path.solution.steps[1]
-    assert descent(solver, x, y, steps=1).iterates(0).shape == (2, 2)
+    assert descent(solver, x, y, max_steps=1).iterates(0).shape == (2, 2)
 
 
-def test_candidates_are_evaluated_with_the_problem_encoded_once(monkeypatch):
+def test_candidates_are_evaluated_together_within_the_bound_of_memory(monkeypatch):
     solver, x = bowl(1.0, 2.0, 4.0)
     path = descent(solver, x)
     candidates = torch.randn(11, 3, dtype=torch.float64, generator=generator())
@@ -47,7 +49,7 @@ def test_candidates_are_evaluated_with_the_problem_encoded_once(monkeypatch):
         monkeypatch.setattr(descents, "_ENTRIES", entries)
         solver.energy.encoded.clear()
         torch.testing.assert_close(path.energy_of(candidates, 3), expected, rtol=1e-14, atol=0)
-        assert solver.energy.encoded == [together]
+        assert solver.energy.encoded == [together] * math.ceil(12 / together)
 
 
 @pytest.mark.parametrize("shape", [(), (4,), (2, 2), (1, 2, 2)])
@@ -102,7 +104,7 @@ def test_a_problem_that_cannot_be_taken_out_of_its_batch_is_refused():
 
     x = {"value": torch.randn(3, 2), "weights": torch.arange(1.0, 4.0)}
     path = descent(EnergySolver(energy, SGD(0.01), init=Uniform((2,)), max_steps=2), x)
-    with pytest.raises(ValueError, match="cannot be taken out of its batch"):
+    with pytest.raises(ValueError, match="cannot be selected from its batch"):
         path.energy_of(torch.zeros(2, 2), 0)
 
 

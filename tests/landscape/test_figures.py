@@ -90,7 +90,7 @@ def test_iterates_off_the_slice_are_called_projected():
 def test_the_figure_of_a_line():
     solver, x = bowl(2.0)
     path = descent(solver, x, generator=generator())
-    found = line(path, x, problem=3, directions=Coordinates((0,)), resolution=11)
+    found = line(path, x, problem=3, directions=Coordinates((1,)), resolution=11)
     axes = draw_line(found).axes[0]
     np.testing.assert_array_equal(axes.lines[0].get_xdata(), found.grid[0])
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), found.energy)

@@ -17,7 +17,7 @@ def test_a_plane_is_the_quadratic_on_it():
     weights = (1.0, 2.0, 3.0, 0.5)
     solver, x = bowl(*weights)
     path = descent(solver, x, generator=generator())
-    found = plane(path, x, problem=1, directions=Coordinates((2, 0)), resolution=7)
+    found = plane(path, x, problem=1, directions=Coordinates((3, 1)), resolution=7)
     answer = path.iterates(1)[-1]
     for i, first in enumerate(found.grid[0]):
         for j, second in enumerate(found.grid[1]):
@@ -66,7 +66,7 @@ def test_a_line_is_the_quadratic_on_it():
     weights = (1.0, 2.0, 3.0)
     solver, x = bowl(*weights)
     path = descent(solver, x, generator=generator())
-    found = line(path, x, problem=1, directions=Coordinates((1,)), resolution=5, margin=0.0)
+    found = line(path, x, problem=1, directions=Coordinates((2,)), resolution=5, margin=0.0)
     y = path.iterates(1)[-1].repeat(5, 1)
     y[:, 1] = found.grid[0]
     torch.testing.assert_close(found.energy, direct(weights, x[1], y), rtol=1e-13, atol=0)
@@ -77,7 +77,7 @@ def test_a_line_is_the_quadratic_on_it():
 
 def test_a_slice_around_a_single_point_has_a_width():
     solver, x = bowl(1.0, 1.0)
-    path = descent(solver, x, x.clone(), steps=0)
+    path = descent(solver, x, x.clone(), max_steps=0)
     found = plane(path, x, resolution=3, margin=0.5)
     centre = path.iterates(0)[0]
     for along, element in zip(found.grid, centre, strict=True):
@@ -87,7 +87,7 @@ def test_a_slice_around_a_single_point_has_a_width():
 def test_what_slices_refuse():
     solver, x = bowl(1.0, 2.0)
     path = descent(solver, x)
-    for elements in ((0, 2), (0, 0), (-1, 0)):
+    for elements in ((1, 3), (1, 1), (0, 1)):
         with pytest.raises(ValueError, match="different elements"):
             plane(path, directions=Coordinates(elements))
     with pytest.raises(ValueError, match=r"expected 2 of 2 elements"):
@@ -95,7 +95,7 @@ def test_what_slices_refuse():
     with pytest.raises(ValueError, match=r"expected 1 of 2 elements"):
         line(path, directions=Principal(2))
     with pytest.raises(ValueError, match="principal directions, not 2"):
-        plane(descent(solver, x, steps=0), directions=Principal())
+        plane(descent(solver, x, max_steps=0), directions=Principal())
     with pytest.raises(ValueError, match="resolution"):
         plane(path, resolution=1)
     with pytest.raises(ValueError, match="margin"):

@@ -37,7 +37,8 @@ from energysolve import (
 )
 from energysolve.engine.linear import CG
 from energysolve.optimizers import Ball, Box, Simplex
-from energysolve.pretrained.serialization import from_config, to_config
+from energysolve.pretrained import serialization
+from energysolve.pretrained.serialization import from_config, register, to_config
 
 positive = st.floats(1e-30, 1e30)
 values = st.floats(allow_nan=False)
@@ -194,3 +195,23 @@ def test_nan_is_refused():
 def test_broken_configurations_are_explained(config, message):
     with pytest.raises(ValueError, match=message):
         from_config(config)
+
+
+@dataclass(frozen=True)
+class Own:
+    value: float
+
+
+def test_registered_parts_are_written_and_read():
+    with pytest.raises(TypeError, match="cannot be written"):
+        to_config(Own(2.0))
+    register(Own)
+    try:
+        register(Own)  # as in a notebook cell that runs twice
+        assert to_config(Own(2.0)) == {"type": "Own", "value": 2.0}
+        assert from_config({"type": "Own", "value": 2.0}) == Own(2.0)
+    finally:
+        del serialization._TYPES["Own"]
+    with pytest.raises(ValueError, match=r"'SGD' is taken by energysolve\.optimizers"):
+        register(type("SGD", (), {}))
+    assert from_config({"type": "SGD", "lr": 1.0}) == SGD(1.0)

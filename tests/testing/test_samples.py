@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from energysolve.testing.samples import copied, same, select_samples, wells
+from energysolve.testing.samples import copied, same, wells
 
 A, B = torch.tensor([1.0, torch.nan]), torch.tensor([2.0, 3.0])
 
@@ -25,18 +25,6 @@ A, B = torch.tensor([1.0, torch.nan]), torch.tensor([2.0, 3.0])
 )
 def test_same_compares_trees_of_tensors_nan_equal_to_nan(a, b, expected):
     assert same(a, b) is expected
-
-
-def test_single_samples_of_a_tree():
-    picked = select_samples({"a": B, "b": (torch.eye(2),)}, torch.tensor([1]))
-    assert torch.equal(picked["a"], B[1:])
-    assert torch.equal(picked["b"][0], torch.eye(2)[1:])
-
-
-@pytest.mark.parametrize("leaf", [3, "name", torch.tensor(1.0)])
-def test_what_has_no_rows_cannot_be_picked(leaf):
-    with pytest.raises(AssertionError, match=f"x holds a {type(leaf).__name__} without rows.*select="):
-        select_samples({"a": B, "b": leaf}, torch.tensor([1]))
 
 
 def test_copies_are_apart():

@@ -45,13 +45,13 @@ def train(folder: Path, pipe: int) -> None:
         replay=ReplayBuffer(2_000),
         batch_size=32,
         ema=0.95,
-        validation=Validation(tested, every=20, problems=16, patience=50),
+        validation=Validation(tested, every=20, problems=16, early_stopping=50),
         generator=torch.Generator().manual_seed(1),
         accelerator=make_accelerator(cpu=True, trackers=("csv",), folder=folder),
     )
     checkpoints = Checkpoints(folder / "checkpoints", every=5)
     trainer.fit(ITERATIONS, callbacks=[Ready(pipe)], checkpoints=checkpoints, resume=True)
-    average = {f"average.{name}": value for name, value in trainer.trained_energy.state_dict().items()}
+    average = {f"average.{name}": value for name, value in trainer.trained_model.state_dict().items()}
     save_file({**energy.state_dict(), **average}, folder / "end.safetensors")
 
 

@@ -33,7 +33,7 @@ def main(path: str) -> None:
     )
     trainer.fit(20)
     if accelerator.is_main_process:
-        average = {f"average.{name}": value for name, value in trainer.trained_energy.state_dict().items()}
+        average = {f"average.{name}": value for name, value in trainer.trained_model.state_dict().items()}
         processes = torch.tensor(accelerator.num_processes)
         save_file({**energy.state_dict(), **average, "processes": processes}, path)
 

@@ -46,14 +46,14 @@ def trainer(**changes) -> Trainer:
         "replay": ReplayBuffer(60),
         "batch_size": 8,
         "ema": 0.9,
-        "validation": Validation(tested, every=4, problems=8, patience=100),
+        "validation": Validation(tested, every=4, problems=8, early_stopping=100),
         "generator": torch.Generator().manual_seed(1),
     }
     return Trainer(solver, task, **(options | changes))
 
 
 def weights(of: Trainer) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for energy in (of.energy, of.trained_energy) for p in energy.parameters()])
+    return torch.cat([p.detach().flatten() for energy in (of.model, of.trained_model) for p in energy.parameters()])
 
 
 def interrupt(at: int):
@@ -226,10 +226,12 @@ def test_settings_as_json():
     plain = json.loads(json.dumps(config.to_json()))
     assert TrainingConfig.from_json(plain) == config
     assert "lr = 0.0003" in str(config)
-    with pytest.raises(ValueError, match="Unknown schedule 'Steep'"):
+    with pytest.raises(ValueError, match="Unknown type 'Steep'"):
         TrainingConfig.from_json(plain | {"schedule": {"type": "Steep"}})
     with pytest.raises(TypeError, match="no setting colour"):
         TrainingConfig.from_json(plain | {"colour": 3})
+    with pytest.raises(TypeError, match=r"(?s)schedule.*Truncated"):
+        TrainingConfig.from_json(plain | {"schedule": plain["differentiation"]})
 
 
 def test_callbacks_hear_of_everything(tmp_path):

@@ -1,7 +1,8 @@
-"""What goes wrong in a run and what must not: losses that are not finite, memory, leaks, early stops, averages."""
+"""What goes wrong in a run and what must not: nonfinite losses, memory, leaks, early stops, averages, arguments."""
 
 import copy
 import gc
+import inspect
 import itertools
 
 import psutil
@@ -9,9 +10,19 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from energysolve import SGD, EnergyChange, EnergySolver, MLPEnergy, Truncated
-from energysolve.tasks import Addition
-from energysolve.training import Callback, Checkpoints, Constant, NonfiniteLossError, ReplayBuffer, Trainer, Validation
+from energysolve import SGD, EnergyChange, EnergySolver, MLPEnergy, Truncated, Uniform
+from energysolve.tasks import Addition, Task
+from energysolve.training import (
+    Callback,
+    Checkpoints,
+    Constant,
+    NonfiniteLossError,
+    ReplayBuffer,
+    Trainer,
+    TrainingConfig,
+    Validation,
+)
+from energysolve.training.base import configured
 
 
 class Poisoned(Addition):
@@ -43,7 +54,7 @@ def make(task=None, step_size=3.0, **options) -> Trainer:
 
 
 def weights(trainer) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in trainer.energy.parameters()])
+    return torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
 
 
 @pytest.mark.parametrize("in_gradient", [False, True], ids=["loss", "gradient"])
@@ -85,21 +96,21 @@ def test_skipping_without_end_stops():
 
 def test_the_average_of_the_weights():
     trainer = make(ema=0.8, lr=1e-2)
-    expected = copy.deepcopy(trainer.energy)
+    expected = copy.deepcopy(trainer.model)
 
     def follow(progress):
-        for mean, new in zip(expected.parameters(), trainer.energy.parameters(), strict=True):
+        for mean, new in zip(expected.parameters(), trainer.model.parameters(), strict=True):
             mean.data = 0.8 * mean.data + 0.2 * new.data
 
     trainer.fit(20, follow)
-    assert trainer.trained_energy is not trainer.energy
-    for mean, found in zip(expected.parameters(), trainer.trained_energy.parameters(), strict=True):
+    assert trainer.trained_model is not trainer.model
+    for mean, found in zip(expected.parameters(), trainer.trained_model.parameters(), strict=True):
         torch.testing.assert_close(mean.data, found.data)
 
 
-def validation(every, patience):
+def validation(every, early_stopping):
     solver = EnergySolver(MLPEnergy(6, 3, width=16), SGD(3.0), halting=EnergyChange(rtol=1e-3), max_steps=10)
-    return Validation(solver, every=every, problems=16, patience=patience)
+    return Validation(solver, every=every, problems=16, early_stopping=early_stopping)
 
 
 def test_early_stopping_returns_to_the_best_weights():
@@ -129,7 +140,7 @@ def test_a_limit_on_the_gradient():
     for limit in (None, 1e6, 1e-3):
         trainer = make(clip_norm=limit)
         trainer.step()
-        parameters = [p for p in trainer.energy.parameters() if p.requires_grad]
+        parameters = [p for p in trainer.model.parameters() if p.requires_grad]
         before = weights(trainer)
         trainer._updater._stepper = torch.optim.SGD(parameters, lr=1.0)
         trainer.step()
@@ -141,9 +152,7 @@ def test_a_limit_on_the_gradient():
 
 def test_two_batches_an_iteration_average_their_gradients():
     """Against both batches at once: without replay, the mean of two means is the mean."""
-    twice = make(accumulate=2, schedule=Constant(), lr=1e-2)
     drawn = []
-    sample = twice.task.sample
 
     class Joined(Addition):
         def sample(self, batch, difficulty="same", generator=None, device=None):
@@ -151,11 +160,11 @@ def test_two_batches_an_iteration_average_their_gradients():
 
     class Watched(Addition):
         def sample(self, *arguments, **options):
-            drawn.append(sample(*arguments, **options))
+            drawn.append(super().sample(*arguments, **options))
             return drawn[-1]
 
     starts = torch.rand(16, 3) * 2 - 1
-    twice.task = Watched(3)
+    twice = make(Watched(3), accumulate=2, schedule=Constant(), lr=1e-2)
     twice.solver.init = lambda x, layout, generator: starts[8 * (len(drawn) - 1) :][:8]
     loss = twice.step()
     once = make(Joined(3), schedule=Constant(), lr=1e-2)
@@ -197,3 +206,78 @@ def test_a_thousand_iterations_leak_nothing():
     trainer.fit(1000, count)
     assert counts[1000] == counts[200]
     assert resident[1000] - resident[200] < 8 * 2**20
+
+
+def test_the_state_is_readable_from_construction_on():
+    trainer = make(ema=0.9, validation=validation(2, None))
+    assert (trainer.iteration, trainer.iterations, trainer.best) == (0, 0, None)
+    optimized = {p for group in trainer.optimizer.param_groups for p in group["params"]}
+    assert optimized == set(trainer.model.parameters())
+    assert trainer.trained_model is trainer.state.average is not trainer.model
+    trainer.fit(4)
+    assert (trainer.iteration, trainer.iterations) == (4, 4)
+    assert trainer.best[0] in (2, 4)
+
+
+def test_a_second_run_starts_anew_from_the_weights_of_the_first():
+    """The optimizer, the schedule, the average and the counters of the first run are forgotten."""
+    twice = make(ema=0.5, lr=1e-2, validation=validation(5, None))
+    twice.fit(5)
+    once = make(ema=0.5, lr=1e-2, validation=validation(5, None))
+    once.model.load_state_dict(twice.model.state_dict())
+    once.generator.set_state(twice.generator.get_state())
+    found = {twice: [], once: []}
+    for trainer, seen in found.items():
+        trainer.fit(8, lambda progress, seen=seen: seen.append((progress.iteration, progress.loss, progress.lr)))
+    assert found[twice] == found[once]
+    assert len(found[twice]) == 8
+    assert torch.equal(weights(twice), weights(once))
+    assert all(map(torch.equal, twice.trained_model.parameters(), once.trained_model.parameters()))
+    assert twice.best == once.best
+
+
+@pytest.mark.parametrize("given", [{}, {"config": TrainingConfig(replay=7)}], ids=["alone", "over the configured one"])
+def test_replay_is_a_buffer_or_a_capacity(given):
+    buffer = ReplayBuffer(40)
+    assert make(replay=buffer, **given).replay is buffer
+    assert make(replay=40, **given).replay.capacity == make(replay=40, **given).config.replay == 40
+    assert make(replay=0, **given).replay is None
+    assert make(replay=0, **given).config.replay == 0
+    default = make(**given).replay
+    assert default is None if not given else default.capacity == 7
+    with pytest.raises(ValueError, match="whole number of 0 or more as replay"):
+        make(replay=-1, **given)
+
+
+@pytest.mark.parametrize("wrong", ["many", 1.5, True, ReplayBuffer])
+def test_replay_of_another_kind(wrong):
+    """Without the type checker of the tests, which would refuse some of them itself."""
+    with pytest.raises(TypeError, match=r"replay must be a ReplayBuffer, or the capacity.*got "):
+        inspect.unwrap(configured)(TrainingConfig(), {}, wrong)
+
+
+def test_a_trainer_shows_where_it_stands():
+    trainer = make(lr=1e-2, replay=30, validation=validation(2, None))
+    assert repr(trainer).splitlines() == [
+        "Trainer of MLPEnergy for Addition(size=3)",
+        "  settings: batch_size=8, replay=30, lr=0.01",
+        "  iteration: 0",
+        "  device: cpu",
+    ]
+    trainer.fit(4)
+    assert "  iteration: 4 of 4" in repr(trainer).splitlines()
+    assert f"  best validation: error {trainer.best[1]:.4g} at iteration {trainer.best[0]}" in repr(trainer)
+
+
+def test_a_task_without_a_repr_is_shown_by_its_class():
+    class Doubling(Task):
+        init = Uniform((3,))
+
+        def sample(self, batch, difficulty="same", generator=None, device=None):
+            x = torch.rand(batch, 6, generator=generator)
+            return x, 2 * x[:, :3]
+
+        def error(self, solution, target):
+            return (solution.y - target).square().mean(-1)
+
+    assert repr(make(Doubling())).startswith("Trainer of MLPEnergy for Doubling\n")

@@ -60,7 +60,7 @@ def test_the_guard_on_the_device_is_the_guard_on_the_host():
                 good.append(bool(trainer._iterate()[1]))
             finally:
                 trainer.task.__class__.error = error
-        return good, [p.detach().clone() for p in trainer.energy.parameters()], trainer.replay.state()
+        return good, [p.detach().clone() for p in trainer.model.parameters()], trainer.replay.state()
 
     error = Addition.error
     (good, weights, stored), (good_too, weights_too, stored_too) = run(False), run(True)
@@ -126,8 +126,8 @@ class TestOnTheGPU:
         for device in ("cpu", "cuda"):
             trainer = make(device)
             source = torch.Generator().manual_seed(5)
-            trainer._new = lambda batch, generator, device=device, source=source: draw(batch, source, device)
-            trainer.replay = None
+            trainer.batches._new = lambda batch, generator, device=device, source=source: draw(batch, source, device)
+            trainer.batches.replay = None
             found.append([trainer.step().cpu() for _ in range(10)])
         torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
 

@@ -192,8 +192,8 @@ def test_callbacks_and_the_average_of_the_weights(tmp_path):
     run = trainer(ema=0.5)
     run.fit(3, callbacks=[Log()], checkpoints=Checkpoints(tmp_path, every=2))
     assert heard == [("start", 0, 3), "iteration-00000002.safetensors", "iteration-00000003.safetensors"]
-    assert run.trained_model is run.average is not run.model
-    assert not torch.equal(run.model.head.weight, run.average.head.weight)
+    assert run.trained_model is run.state.average is not run.model
+    assert not torch.equal(run.model.head.weight, run.trained_model.head.weight)
     assert trainer().trained_model.solve(torch.zeros(2, 6)).y.shape == (2, 3)
 
 
@@ -245,9 +245,25 @@ def test_a_run_with_replay_is_resumed_as_if_it_never_stopped(tmp_path):
 
 
 def test_replay_is_for_models_that_go_on():
-    with pytest.raises(ValueError, match=r"replay=10: Recurrent does not go on.*initial and loss_from"):
+    with pytest.raises(ValueError, match=r"replay=10: Recurrent has no methods initial and loss_from"):
         trainer(Recurrent, replay=10)
     assert isinstance(UnrolledFeedforward(6, (3,), width=12), Replayable)
+    buffer = ReplayBuffer(9)
+    assert trainer(UnrolledFeedforward, replay=buffer).replay is buffer
+    assert trainer(UnrolledFeedforward, replay=0).replay is trainer(Recurrent, replay=0).replay is None
+    with pytest.raises(ValueError, match="replay=9: Recurrent has no methods"):
+        trainer(Recurrent, replay=buffer)
+
+
+def test_a_trainer_shows_where_it_stands():
+    run = trainer(ema=0.9)
+    run.fit(2)
+    assert repr(run).splitlines() == [
+        "SupervisedTrainer of IterativeFeedforward for Addition(size=3)",
+        "  settings: batch_size=8, ema=0.9",
+        "  iteration: 2 of 2",
+        "  device: cpu",
+    ]
 
 
 def test_bad_models_and_settings():

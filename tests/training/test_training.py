@@ -61,7 +61,7 @@ def test_replayed_problems_join_once_the_buffer_holds_a_batch():
     trainer = Trainer(solver, task, replay=replay, batch_size=16, generator=torch.Generator().manual_seed(0))
     sizes, stored = [], []
     for _ in range(3):
-        x, target, y, z = trainer._draw()
+        x, target, y, z = trainer.batches.draw()
         sizes.append(len(x))
         assert len(target) == len(y) == len(z) == len(x)
         torch.testing.assert_close(x.view(-1, 2, 3).sum(1), target)

@@ -1,0 +1,254 @@
+"""What all trainers do: iterations, guarded updates, events and checkpoints."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from ..tasks.base import Task
+from .accelerators import make_accelerator
+from .batches import Batch, Batches
+from .callbacks import Callback, Delayed, Progress
+from .checkpoints import Checkpoints
+from .config import TrainingConfig
+from .replay import ReplayBuffer
+from .state import RunState, restore, snapshot
+from .update import NonfiniteLossError, Updater
+
+_MAX_FAILURES = 100
+"""Batches in a row that may be skipped; training stops at one more."""
+
+
+class BaseTrainer:
+    """Trains a model on the problems of a task. Subclasses provide the loss.
+
+    Args:
+        model: trained in place, and moved to the accelerator's device.
+        loss: the module from the inputs of a batch to ``(loss, y, z)``; it contains the model.
+        task: the source of problems.
+        config: the settings.
+        start: initial answers and scratchpads, see `Batches`.
+        replay: the replay buffer, if any.
+        generator: the source of all randomness in training, on the accelerator's device; by default seeded with 0.
+        accelerator: by default a new one with the configured precision, on the GPU if there is one.
+        identity: see `RunState`.
+
+    Attributes:
+        state: the run at this moment, from construction on.
+
+    Raises:
+        ValueError: if the processes cannot share a batch equally, or the generator is on another device.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: nn.Module,
+        task: Task,
+        config: TrainingConfig,
+        *,
+        start: Callable[[Any, torch.Generator], tuple[Any, Any]] | None,
+        replay: ReplayBuffer | None,
+        generator: torch.Generator | None,
+        accelerator: Accelerator | None,
+        identity: Mapping[str, Any],
+    ):
+        self.task, self.config, self.model, self.replay = task, config, model, replay
+        self.accelerator = accelerator or make_accelerator(config.precision)
+        if config.batch_size % self.accelerator.num_processes:
+            raise ValueError(
+                f"batch_size must be a multiple of the {self.accelerator.num_processes} processes, which share every "
+                f"batch; got {config.batch_size}."
+            )
+        self.device = self.accelerator.device
+        self.generator = _generator(generator, self.device)
+        self.callbacks: list[Callback] = []
+        self.batches = Batches(task, config.batch_size, start, replay, self.generator, self.accelerator)
+        model.to(self.device)
+        self._updater = Updater(loss, config, self.accelerator)
+        self.optimizer = self._updater.optimizer
+        self.state = RunState(config, model, self.optimizer, self.generator, self.device, replay, identity)
+
+    @property
+    def trained_model(self) -> Any:
+        """The model to use: the moving average if there is one, else the model that is trained."""
+        return self.state.trained_model
+
+    @property
+    def iteration(self) -> int:
+        """The number of iterations done, 0 before training."""
+        return self.state.iteration
+
+    @property
+    def iterations(self) -> int:
+        """The length of the run that `fit` trains, 0 before."""
+        return self.state.iterations
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """The iteration and the error of the best validation, None before the first."""
+        return self.state.best
+
+    def fit(
+        self,
+        iterations: int,
+        callback: Callable[[Progress], None] | None = None,
+        *,
+        callbacks: Iterable[Callback] = (),
+        checkpoints: Checkpoints | None = None,
+        resume: bool = False,
+    ) -> None:
+        """Train.
+
+        Args:
+            iterations: the number of parameter updates, those before an interruption included.
+            callback: called after each iteration, on the main process.
+            callbacks: receive all events, see `Callback`.
+            checkpoints: where and how often to write checkpoints.
+            resume: continue from the latest of the checkpoints; start anew if there is none.
+
+        Raises:
+            NonfiniteLossError: if the loss or its gradient becomes NaN or infinite and such batches are not skipped.
+                The parameters are those before that iteration; the message names the last checkpoint.
+            CheckpointError: if a checkpoint cannot be written or read, or is of another run.
+        """
+        self.state.begin(iterations)
+        self.callbacks = [*callbacks, *([_OnIteration(callback)] if callback else [])]
+        latest = checkpoints.latest() if resume and checkpoints is not None else None
+        if checkpoints is not None and latest is not None:
+            example = None if self.replay is None else self.batches.example()
+            restore(self.state, *checkpoints.load(latest), example)
+        self._notify("on_start", self.iteration, iterations)
+        delayed = Delayed()
+        while self.iteration < iterations and not self._exhausted():
+            lr = float(self.optimizer.param_groups[0]["lr"])
+            loss, good = self._iterate()
+            delayed.push((self.iteration, lr), torch.stack([loss, good.to(loss.dtype)]))
+            self._report(delayed.arrived(), checkpoints)
+            self._validate()
+            if checkpoints is not None and checkpoints.due(self.iteration, iterations):
+                self._report(delayed.arrived(wait=True), checkpoints)  # raises before a failed iteration is saved
+                self._save(checkpoints)
+        self._report(delayed.arrived(wait=True), checkpoints)
+        self._finish()
+
+    def step(self) -> Tensor:
+        """Do one iteration outside of `fit`, and return its detached loss, shape ().
+
+        Raises:
+            NonfiniteLossError: if the loss or its gradient is not finite and such batches are not skipped.
+        """
+        if self.state.scheduler is None:
+            self.state.begin(0)
+        loss, good = self._iterate()
+        if not self.config.skip_nonfinite and not bool(good):
+            raise NonfiniteLossError.at(self.iteration, loss.item())
+        return loss
+
+    def __repr__(self) -> str:
+        task = type(self.task).__name__ if type(self.task).__repr__ is object.__repr__ else repr(self.task)
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.config.changes().items())
+        lines = [
+            f"{type(self).__name__} of {type(self.model).__name__} for {task}",
+            f"settings: {settings or 'the defaults'}",
+            f"iteration: {self.iteration}" + (f" of {self.iterations}" if self.iterations else ""),
+            f"device: {self.device}",
+        ]
+        if self.best is not None:
+            lines.insert(3, f"best validation: error {self.best[1]:.4g} at iteration {self.best[0]}")
+        return "\n  ".join(lines)
+
+    def _inputs(self, batch: Batch) -> tuple[Any, ...]:
+        """What the loss takes of a batch."""
+        return batch
+
+    def _validate(self) -> None:
+        """Validate if this iteration is one to validate after."""
+
+    def _exhausted(self) -> bool:
+        """Whether early stopping ends the run."""
+        return False
+
+    def _finish(self) -> None:
+        """Called at the end of a run, to choose the weights that the model keeps."""
+
+    def _iterate(self) -> tuple[Tensor, Tensor]:
+        """Do one iteration. Returns the loss and whether it and its gradient were finite, both on the device."""
+        losses, solved = [], []
+        for number in range(self.config.accumulate):
+            batch = self.batches.draw()
+            last = number == self.config.accumulate - 1
+            loss, y, z = self._updater.backward(*self._inputs(batch), last=last)
+            losses.append(loss)
+            solved.append((*batch[:2], y, z))
+        loss: Any = self.accelerator.reduce(torch.stack(losses).mean(), reduction="mean")
+        good = self._updater.step(loss)
+        self.batches.store(solved, good)
+        self.state.advance()
+        return loss, good
+
+    def _report(self, arrived: Iterator[tuple[Any, list[float]]], checkpoints: Checkpoints | None) -> None:
+        """Log the iterations whose loss has arrived; raise at one whose loss was not finite."""
+        for (iteration, lr), (loss, good) in arrived:
+            self.state.failures = 0 if good else self.state.failures + 1
+            if not good and (not self.config.skip_nonfinite or self.state.failures > _MAX_FAILURES):
+                raise NonfiniteLossError.at(iteration, loss, checkpoints.latest() if checkpoints else None)
+            self._notify("on_iteration", Progress(iteration, self.iterations, loss, lr, skipped=not good))
+            if iteration % self.config.log_every == 0 or iteration == self.iterations:
+                self.accelerator.log({"loss": loss, "lr": lr}, step=iteration)
+
+    def _save(self, checkpoints: Checkpoints) -> None:
+        if self.accelerator.is_main_process:
+            path = checkpoints.save(self.iteration, *snapshot(self.state), best=self.best[0] if self.best else None)
+            self._notify("on_checkpoint", path)
+        self.accelerator.wait_for_everyone()
+
+    def _notify(self, event: str, *arguments: Any) -> None:
+        if self.accelerator.is_main_process:
+            for callback in self.callbacks:
+                getattr(callback, event)(*arguments)
+
+
+def configured(
+    config: TrainingConfig, settings: Mapping[str, Any], replay: ReplayBuffer | int | None
+) -> tuple[TrainingConfig, ReplayBuffer | None]:
+    """The settings of a trainer and its replay buffer, from the arguments of its constructor.
+
+    Raises:
+        TypeError: for a setting that does not exist, or a replay buffer that is none.
+        ValueError: for a setting that is out of range.
+    """
+    if replay is not None and (isinstance(replay, bool) or not isinstance(replay, ReplayBuffer | int)):
+        raise TypeError(
+            f"replay must be a ReplayBuffer, or the capacity of one (0 for no replay); got {replay!r}. For example "
+            "replay=ReplayBuffer(10_000), or replay=10_000."
+        )
+    if replay is not None:
+        settings = {**settings, "replay": replay if isinstance(replay, int) else replay.capacity}
+    config = config.changed(settings)
+    if isinstance(replay, ReplayBuffer):
+        return config, replay
+    return config, ReplayBuffer(config.replay) if config.replay else None
+
+
+class _OnIteration(Callback):
+    """A function of the progress as a callback."""
+
+    def __init__(self, function: Callable[[Progress], None]):
+        self._function = function
+
+    def on_iteration(self, progress):
+        self._function(progress)
+
+
+def _generator(generator: torch.Generator | None, device: torch.device) -> torch.Generator:
+    if generator is None:
+        return torch.Generator(device).manual_seed(0)
+    if generator.device.type != device.type:
+        raise ValueError(
+            f"The generator is on {generator.device}, but training runs on {device}: make it with "
+            f"torch.Generator({str(device)!r}), or pass accelerator=make_accelerator(cpu=True)."
+        )
+    return generator
