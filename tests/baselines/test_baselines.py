@@ -317,7 +317,7 @@ def test_damaged_files_are_recognized(tmp_path):
     class Own(Feedforward):
         pass
 
-    with pytest.raises(TypeError, match="Own is none of"):
+    with pytest.raises(TypeError, match="Own cannot be saved"):
         save(make(Own), tmp_path)
 
 
