@@ -13,7 +13,7 @@ from .config import TrainingConfig
 from .replay import ReplayBuffer
 
 _DEFAULTS = TrainingConfig()
-_UNUSED = ("train_steps", "differentiation", "compile")
+UNUSED = ("train_steps", "differentiation", "compile")
 
 
 @runtime_checkable
@@ -139,7 +139,7 @@ def _check_model(model: Any) -> None:
 
 
 def _check_unused(config: TrainingConfig) -> None:
-    unused = {name: value for name, value in config.changes().items() if name in _UNUSED}
+    unused = {name: value for name, value in config.changes().items() if name in UNUSED}
     if unused:
         shown = ", ".join(f"{name}={value!r}" for name, value in unused.items())
         raise ValueError(
