@@ -203,11 +203,12 @@ def _energy_config(energy: nn.Module) -> dict[str, Any] | None:
 
 
 def _solver_config(solver: Any) -> dict[str, Any]:
-    if solver.layout is not None:
-        raise TypeError(
-            "The solver's layout is a function, which cannot be saved. Save solver.replace(layout=None), and restore "
-            "the layout with replace(layout=...) after loading."
-        )
+    for name in ("layout", "select"):
+        if getattr(solver, name) is not None:
+            raise TypeError(
+                f"The solver's {name} is a function and cannot be saved. Save solver.replace({name}=None), and restore "
+                f"it with replace({name}=...) after loading."
+            )
     config: dict[str, Any] = {}
     for name in _PARTS:
         part = getattr(solver, name)

@@ -203,8 +203,8 @@ class TableFile(ProblemFile):
 
     def _check(self, number: int, line: str, position: int) -> None:
         """Count a line that is not blank; one without any number at the beginning of the file is a header."""
-        fields = line.split(",")
         if not self.row_shape[0]:
+            fields = line.split(",")
             self.row_shape = (len(fields),)
             if not any(map(_is_number, fields)):
                 return

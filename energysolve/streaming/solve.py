@@ -1,7 +1,6 @@
 """Solves the problems in a file a chunk at a time, in memory that does not grow with the file."""
 
 import dataclasses
-import inspect
 import math
 import time
 from collections.abc import Callable
@@ -19,14 +18,13 @@ from ..files import tensors_digest
 from ..recorders import Nothing
 from ..seeding import stream
 from ..solution import Status
-from ..solver import EnergySolver
+from ..solver import PARTS, EnergySolver
 from ..version import __version__
 from .answers import ARRAYS, AnswerFile
 from .problems import ProblemFile, open_problems
 
-_NO_SETTINGS = ("energy", "differentiation", "recorder", "sync_every")
+_NO_SETTINGS = ("energy", "differentiation", "recorder", "select", "sync_every")
 """Parts of a solver that change no answer, and the energy, whose weights are compared."""
-_SETTINGS = [name for name in inspect.signature(EnergySolver).parameters if name not in _NO_SETTINGS]
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ def _settings(solver: EnergySolver, problems: ProblemFile, chunk: int, seed: int
         "problems": problems.digest(),
         "energy": type(solver.energy).__name__ if isinstance(solver.energy, nn.Module) else _described(solver.energy),
         "weights": tensors_digest(solver.state_dict()),
-        "solver": {name: _described(getattr(solver, name)) for name in _SETTINGS},
+        "solver": {name: _described(getattr(solver, name)) for name in PARTS if name not in _NO_SETTINGS},
         "dtype": str(dtype),
         "device": device.type,
         "versions": {"energysolve": __version__, "torch": torch.__version__},

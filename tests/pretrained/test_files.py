@@ -7,7 +7,6 @@ import os
 import pytest
 import safetensors.torch
 import torch
-from energysolve.presets.catalog import TASKS
 from torch import nn
 
 from energysolve import (
@@ -30,6 +29,7 @@ from energysolve import (
 from energysolve import pretrained as shipped
 from energysolve.initializers import Symmetric
 from energysolve.optimizers import Box
+from energysolve.presets import DOMAINS
 from energysolve.pretrained.files import load, read_config, save
 from energysolve.tasks import Completion, Inverse
 
@@ -153,6 +153,7 @@ def test_own_energies_are_given_when_loading(tmp_path):
         ({"init": lambda x, layout, generator: x}, "The solver's init cannot be saved"),
         ({"optimizer": TorchOpt(lambda: None)}, "The solver's optimizer cannot be saved"),
         ({"layout": lambda x: Dense(len(x))}, "layout is a function"),
+        ({"select": lambda x, samples: x[samples]}, "select is a function"),
         ({"energy": lambda x, y: y.sum(-1)}, "is not a module"),
     ],
 )
@@ -310,7 +311,7 @@ def test_what_is_shipped_says_how_it_was_trained():
 @pytest.mark.parametrize(("name", "difficulty"), SHIPPED)
 def test_what_is_shipped_solves(name, difficulty):
     solver = EnergySolver.from_pretrained(name)
-    task = TASKS[name.partition("-")[0]].task_of(solver)
+    task = DOMAINS[name.partition("-")[0]].task_of(solver)
     generator = torch.Generator().manual_seed(20_000)
     x, target = task.sample(200, difficulty, generator)
     with torch.no_grad():
