@@ -32,7 +32,7 @@ def mean_and_std(runs: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]
     """Mean ± standard deviation of a number over runs; without deviation for a single run, infinite if one is None."""
     values = [math.inf if (found := value(run)) is None else found for run in runs]
     mean = statistics.fmean(values)
-    return f"{mean:.3g}" if len(values) == 1 else f"{mean:.3g} ± {statistics.stdev(values):.1g}"
+    return f"{mean:.3g}" if len(values) == 1 or math.isinf(mean) else f"{mean:.3g} ± {statistics.stdev(values):.1g}"
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
