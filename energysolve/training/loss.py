@@ -2,14 +2,11 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..layout import layout_of
-from ..solution import Solution, Status
+from ..solution import Solution
 from ..solver import EnergySolver
 from ..tasks.base import Task
-from ..trees import tree_leaves
 
 
 class Loss(nn.Module):
@@ -34,9 +31,5 @@ class Loss(nn.Module):
         The error gets a solution whose ``energy`` is NaN: evaluating the energy at the answer would cost a step.
         """
         y, z = self.solver.descend(x, y, z)
-        batch = layout_of(x).batch if self.solver.layout is None else self.solver.layout(x).batch
-        device = tree_leaves(y)[0].device
-        steps = torch.full((batch,), self.solver.max_steps, device=device)
-        unknown = torch.full((batch,), torch.nan, device=device)
-        solution = Solution(y, z, unknown, steps, torch.full_like(steps, int(Status.MAX_STEPS)))
+        solution = Solution.of_answers(y, z, steps=self.solver.max_steps, batch=self.solver.layout_of(x).batch)
         return self.task.error(solution, target).mean(), y, z
