@@ -1,13 +1,16 @@
 """Reasoning by energy minimization.
 
-An energy ``E(x, y)`` says how bad the answer ``y`` is for the problem ``x``; a solver finds a low-energy answer by
-running an inner optimizer on it, sample by sample, until a halting criterion is met.
+An energy ``E(x, y)`` says how bad the answer ``y`` is for the problem ``x``. A solver finds a low-energy answer by
+running an inner optimizer on it, sample by sample, until a halting criterion fires.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from .composition import compose
 from .differentiation import Detached, Implicit, Truncated, Unroll
 from .energies.mlp import MLPEnergy
 from .energy import Energy
+from .engine.linear import CG
 from .halting import (
     After,
     EnergyChange,
@@ -22,17 +25,23 @@ from .halting import (
 )
 from .initializers import FromInput, Normal, Uniform, Zeros
 from .layout import Dense, Segment
-from .optimizers import SGD, Adam, Momentum, Projected, RMSProp, TorchOpt
+from .optimizers import SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex, TorchOpt
 from .recorders import BestSoFar, Nothing, Trajectory
 from .solution import Solution, Status
 from .solver import EnergySolver
 from .version import __version__ as __version__
 
+if TYPE_CHECKING:
+    from .training import Trainer
+
 __all__ = [
+    "CG",
     "SGD",
     "Adam",
     "After",
+    "Ball",
     "BestSoFar",
+    "Box",
     "Dense",
     "Detached",
     "Energy",
@@ -51,12 +60,14 @@ __all__ = [
     "Projected",
     "RMSProp",
     "Segment",
+    "Simplex",
     "Solution",
     "Status",
     "StepInfo",
     "StepNorm",
     "TargetEnergy",
     "TorchOpt",
+    "Trainer",
     "Trajectory",
     "Truncated",
     "Uniform",
@@ -65,3 +76,15 @@ __all__ = [
     "compose",
     "halting",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Trainer":  # imported at its first use, since it imports accelerate
+        from .training import Trainer
+
+        return Trainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

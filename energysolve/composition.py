@@ -17,10 +17,10 @@ Join = Callable[[Tensor, Tensor], Any]
 
 @runtime_checkable
 class Operator(Protocol):
-    """What can be composed: anything that answers a batch of problems, an `EnergySolver` or a baseline."""
+    """Anything that answers a batch of problems, such as an `EnergySolver` or a baseline."""
 
-    def solve(self, x: Any, steps: int | None = None, *, generator: torch.Generator | None = None) -> Solution:
-        """Answer the problems ``x``, within ``steps`` steps of computation where that is given."""
+    def solve(self, x: Any, max_steps: int | None = None, *, generator: torch.Generator | None = None) -> Solution:
+        """Answer the problems ``x``, in at most ``max_steps`` steps."""
         ...
 
 
@@ -29,8 +29,8 @@ class Composition:
     """The answers of composed operations.
 
     Attributes:
-        solutions: one of each operation, in the order of application. A sample whose answer holds a NaN or an infinity
-            has status ``NONFINITE`` there, whatever the operator said of it.
+        solutions: one per operation, in the order of application. A sample whose answer holds a NaN or an infinity has
+            status ``NONFINITE`` there, whatever the operator reported.
     """
 
     solutions: tuple[Solution, ...]
@@ -42,16 +42,16 @@ class Composition:
 
     @property
     def status(self) -> Int[Tensor, " batch"]:
-        """The worst `Status` that each sample had in any of the operations.
+        """The worst `Status` of each sample over all operations.
 
-        A solver that goes back to the last finite iterate hands a finite answer on, and the operations after it may
-        well converge: the status of the last one alone would hide the failure.
+        The status of the last operation alone could hide a failure: a solver returns the last finite iterate of a
+        sample that became NaN, and later operations may converge from there.
         """
         return torch.stack([solution.status for solution in self.solutions]).amax(0)
 
     @property
     def steps(self) -> Int[Tensor, " batch"]:
-        """The steps that each sample took in all the operations together."""
+        """The number of steps of each sample in all operations together."""
         return torch.stack([solution.steps for solution in self.solutions]).sum(0)
 
 
@@ -60,7 +60,7 @@ def compose(
     operands: Sequence[Tensor] | Tensor,
     *,
     join: Join | None = None,
-    steps: int | None = None,
+    max_steps: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Composition:
     """Apply an operator recursively: ``y_1 = o_1`` and ``y_k = Alg(y_{k-1}, o_k)`` (Equation 7 of the paper).
@@ -69,29 +69,33 @@ def compose(
     ``k + 1`` operands.
 
     Args:
-        solver: answers problems by ``solve(x, steps, generator=generator)``.
+        solver: answers problems by ``solve(x, max_steps, generator=generator)``.
         operands: the operands, each ``(batch, *shape)``, or all of them as one tensor ``(batch, count, *shape)``.
-        join: makes the next problem of the previous answer and the next operand, in this order; by default it
-            concatenates them along the last dimension, as the addition task has its summands.
-        steps: the steps of computation for each operation; by default the solver's own.
-        generator: for initial answers that are drawn at random; the operations draw from it one after the other.
+        join: makes the next problem from the previous answer and the next operand, in this order; by default it
+            concatenates them along the last dimension, as the addition task does with its summands.
+        max_steps: the largest number of steps of each operation; by default the solver's own.
+        generator: source of random initial answers; the operations draw from it one after the other.
 
     Returns:
         The solutions of all the operations.
 
     Raises:
         TypeError: if the solver has no ``solve``, or an operand or an answer is not a tensor.
-        ValueError: if there are fewer than two operands, or shapes do not fit together.
+        ValueError: if there are fewer than two operands, or shapes do not match.
+
+    Example:
+        >>> adder = EnergySolver.from_pretrained("addition")
+        >>> total = compose(adder, [a, b, c]).y  # (a + b) + c, each operand (batch, 400)
     """
     if isinstance(solver, type) or not isinstance(solver, Operator):
         raise TypeError(
-            f"compose needs an operator with a method solve(x, steps, *, generator), got {solver!r}. An EnergySolver "
-            "or a baseline has one."
+            f"compose needs an operator with a method solve(x, max_steps, *, generator), got {solver!r}. An "
+            "EnergySolver or a baseline has one."
         )
     first, *others = _checked(operands, alike=join is None)
     previous, solutions = first, []
     for operand in others:
-        solution = solver.solve((join or _concatenate)(previous, operand), steps, generator=generator)
+        solution = solver.solve((join or _concatenate)(previous, operand), max_steps, generator=generator)
         previous = _answer(solution, operand, alike=join is None)
         solutions.append(_reported(solution))
     return Composition(tuple(solutions))
@@ -102,7 +106,7 @@ def _concatenate(previous: Tensor, operand: Tensor) -> Tensor:
 
 
 def _checked(operands: Sequence[Tensor] | Tensor, alike: bool) -> list[Tensor]:
-    """The operands one by one, of one batch size, and of one shape where ``alike``."""
+    """The operands as a list, after checking that they share one batch size, and one shape if ``alike``."""
     if isinstance(operands, Tensor):
         if operands.ndim < 3:
             raise ValueError(
@@ -120,9 +124,7 @@ def _checked(operands: Sequence[Tensor] | Tensor, alike: bool) -> list[Tensor]:
         if not isinstance(operand, Tensor):
             raise TypeError(f"Operand {number} is a {type(operand).__name__}; expected a tensor (batch, size).")
         if operand.ndim == 0:
-            raise ValueError(
-                f"Operand {number} is a number, without a batch dimension; expected a shape (batch, size)."
-            )
+            raise ValueError(f"Operand {number} has shape (), without a batch dimension; expected (batch, size).")
         got, first = tuple(operand.shape), tuple(operands[0].shape)
         if alike and got != first:
             raise ValueError(
@@ -135,7 +137,7 @@ def _checked(operands: Sequence[Tensor] | Tensor, alike: bool) -> list[Tensor]:
 
 
 def _answer(solution: Solution, operand: Tensor, alike: bool) -> Tensor:
-    """The answer, which must be fit to be an operand of the next operation."""
+    """The answer, after checking that it can be an operand of the next operation."""
     y = solution.y
     if not isinstance(y, Tensor):
         raise TypeError(f"The operator answered with a {type(y).__name__}; compose needs answers that are one tensor.")
@@ -153,6 +155,6 @@ def _answer(solution: Solution, operand: Tensor, alike: bool) -> Tensor:
 
 
 def _reported(solution: Solution) -> Solution:
-    """The solution, with status ``NONFINITE`` where the answer is not finite: not every operator looks."""
+    """The solution, with status ``NONFINITE`` where the answer is not finite; not every operator checks."""
     finite = as_matrix(solution.y.detach()).isfinite().all(1)
     return replace(solution, status=torch.where(finite, solution.status, Status.NONFINITE))

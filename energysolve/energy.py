@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Energy(nn.Module):
-    """An energy ``E(x, y)`` or ``E(x, y, z)``: one number per sample, how bad the answer ``y`` is for the problem ``x``.
+    """An energy ``E(x, y)`` or ``E(x, y, z)``: one number per sample, how bad the answer ``y`` to the problem ``x`` is.
 
     Any callable can serve as an energy. This base class splits the computation in two, so that a solve computes what
     depends on ``x`` alone only once. Subclasses override `evaluate`, and `encode` where that saves work. Energies of

@@ -1,13 +1,18 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and the checksum of tensors."""
 
+import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that it appears whole or not at all, whenever the process is killed."""
+    """Write a file so that it appears whole or not at all, even if the process is killed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -19,6 +24,22 @@ def write_atomic(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write plain JSON, whole or not at all; a ValueError for NaN and infinities, which JSON does not know."""
-    write_atomic(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+def write_json(path: Path, content: Any, indent: int = 1) -> None:
+    """Write a JSON file, whole or not at all.
+
+    Raises:
+        TypeError: if the content holds something that JSON cannot represent.
+        ValueError: if it holds a NaN or an infinity. In both cases nothing is written.
+    """
+    write_atomic(path, (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode())
+
+
+def tensors_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
+    """SHA-256 of tensors (names, dtypes, shapes and bytes, in the order of the names), and of a text before them."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Batches of graphs (torch-geometric) as problems: answers live on the edges, and graphs can be stored and joined."""
+"""Batches of graphs (torch-geometric) as problems, with answers on the edges; graphs can be stored and joined."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from .ragged import Ragged, rows_select
 from .trees import tree_map
 
 _GRAPH = Data(num_nodes=1)
-"""Any graph, to be asked for torch-geometric's rules: along which axis an attribute is joined, and whether its numbers
-are those of nodes, which are counted on from graph to graph."""
+"""Any graph, for torch-geometric's rules: the axis along which an attribute is concatenated, and whether its values are
+node numbers, which continue from graph to graph."""
 
 
 @default_layout.register
@@ -24,20 +24,20 @@ def edge_layout(x: Batch) -> Layout:
 
 
 def split_graphs(batch: Batch) -> dict[str, Any]:
-    """A batch of graphs as a rows tree, each graph with what it would hold alone.
+    """A batch of graphs as a rows tree, each graph with the attributes that it has alone.
 
-    Every attribute becomes a `Ragged` whose samples are the graphs: one row an edge, a node or a graph, as torch-
-    geometric's record of the batch says; in a batch that was not made by ``Batch.from_data_list``, as its size says
-    (of a size that fits several, names with "edge" are of edges, others of nodes). Node numbers start from 0 in each
-    graph. Waits for the device.
+    Every attribute becomes a `Ragged` whose samples are the graphs, with one row per edge, node or graph. Which of the
+    three is known from torch-geometric's record of the batch or, in a batch not made by ``Batch.from_data_list``, from
+    the size of the attribute (if several fit, names with "edge" belong to edges, others to nodes). Node numbers start
+    at 0 in each graph. Waits for the device.
 
     Args:
-        batch: graphs of one kind of nodes and edges, with ``edge_index``; nodes and edges of one graph after another.
+        batch: graphs with one kind of nodes and edges and an ``edge_index``, sorted by graph.
 
     Raises:
-        ValueError: if the batch is not of that kind, or an attribute is no dense tensor or fits no graph.
+        ValueError: if the batch is not of that kind, or an attribute is not a dense tensor or has an unexpected size.
     """
-    # In the order in which they were set: batch.keys() has none, and the first tensor of a problem gives its dtype.
+    # In the order of assignment, unlike batch.keys(): the first tensor of a problem determines its dtype.
     names = list(batch.stores[0].keys())  # pyright: ignore
     if batch.__class__.__bases__[-1] is not Data or not {"batch", "edge_index"} <= set(names):
         raise ValueError(
@@ -53,19 +53,19 @@ def split_graphs(batch: Batch) -> dict[str, Any]:
             attributes[name] = nodes
         elif name not in ("batch", "ptr"):
             lengths = edges if name == "edge_index" else _lengths(batch, name, nodes, edges)
-            values = batch[name].movedim(_axis(name), 0).contiguous()  # rows side by side are quicker to select
+            values = batch[name].movedim(_axis(name), 0).contiguous()  # contiguous rows are faster to select
             attributes[name] = _shifted(name, Ragged(values, lengths), -starts)
     return {"nodes": nodes, "attributes": attributes}
 
 
 def merge_graphs(rows: dict[str, Any]) -> Batch:
-    """The inverse of `split_graphs`: the batch as ``Batch.from_data_list`` would make it of its graphs."""
+    """The inverse of `split_graphs`: the batch that ``Batch.from_data_list`` would make of the graphs."""
     nodes: Tensor = rows["nodes"]
     starts = nodes.cumsum(0) - nodes
     merged, slices, increments = Batch(), {}, {}
     for name, leaf in rows["attributes"].items():
         if name == "num_nodes":
-            # torch-geometric keeps these as numbers, and needs them for graphs without attributes of nodes.
+            # torch-geometric keeps these as numbers; graphs without node attributes need them.
             merged._store._num_nodes = leaf.tolist()
             merged[name] = sum(merged._store._num_nodes)
             continue
@@ -84,13 +84,13 @@ def select_graphs(batch: Batch, samples: Int[Tensor, " selected"] | slice) -> Ba
 
 
 def split_edges(tree: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A batch of graphs and trees of tensors on its edges as a rows tree: the ``split`` of a task on graphs.
+    """A batch of graphs and trees of tensors on its edges as a rows tree; the ``split`` of a task on graphs.
 
     Args:
         tree: the batch, followed by tensors ``(edges, ...)``, trees of them, or None.
 
     Raises:
-        ValueError: if a tensor does not have one row an edge, or the batch cannot be split.
+        ValueError: if a tensor does not have one row per edge, or the batch cannot be split.
     """
     graphs = split_graphs(tree[0])
     lengths = graphs["attributes"]["edge_index"].lengths
@@ -111,7 +111,7 @@ def merge_edges(rows: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _sizes(owner: Tensor, graphs: int, what: str) -> Tensor:
-    """How many entries of ``owner`` each graph has."""
+    """The number of entries of each graph in ``owner``."""
     if bool((owner.diff() < 0).any()):
         raise ValueError(f"The {what} of the batch must be sorted by graph, those of the first graph first.")
     bounds = torch.searchsorted(owner.contiguous(), torch.arange(graphs + 1, device=owner.device))
@@ -119,13 +119,13 @@ def _sizes(owner: Tensor, graphs: int, what: str) -> Tensor:
 
 
 def _lengths(batch: Batch, name: str, nodes: Tensor, edges: Tensor) -> Tensor:
-    """Rows of each graph in an attribute."""
+    """The number of rows of each graph in an attribute."""
     value = batch[name]
     if not isinstance(value, Tensor) or value.ndim == 0 or value.layout != torch.strided or "batch" in name:
         raise ValueError(
-            f"Attribute {name!r} of the batch cannot be stored by graph: expected a dense tensor with a name without "
-            f"'batch' (torch-geometric numbers the values of those anew), got a {type(value).__name__}. Remove it from "
-            "the graphs."
+            f"Attribute {name!r} of the batch cannot be split by graph: expected a dense tensor, and a name without "
+            f"'batch' (torch-geometric renumbers such attributes), got a {type(value).__name__}. Remove it from the "
+            "graphs."
         )
     size = value.shape[_axis(name)]
     slices = getattr(batch, "_slice_dict", {}).get(name)
@@ -149,7 +149,7 @@ def _numbers_nodes(name: str) -> bool:
 
 
 def _shifted(name: str, leaf: Ragged, starts: Tensor) -> Ragged:
-    """The attribute with the number of its graph's first node added, where its values are numbers of nodes."""
+    """The attribute with ``starts`` added per graph if its values are node numbers."""
     if not _numbers_nodes(name):
         return leaf
     added = torch.repeat_interleave(starts, leaf.lengths, output_size=len(leaf.values))
@@ -162,5 +162,5 @@ def _cumulated(sizes: Tensor) -> Tensor:
 
 @default_selection.register
 def graph_selection(x: Batch, samples: Tensor, layout: Layout) -> Batch:
-    """`select_graphs`, also where answers live elsewhere than on the edges."""
+    """`select_graphs`, whatever the layout of the answers."""
     return select_graphs(x, samples)

@@ -1,7 +1,7 @@
-"""When a sample is done: halting criteria and their algebra.
+"""Halting criteria and their algebra.
 
-A criterion sees every iterate, numbered from 0 (the initial point), and fires or not for each sample on its own. It
-is stateless configuration; what it must remember from one iterate to the next is carried by the loop.
+A criterion sees every iterate, numbered from 0 (the initial point), and fires or not for each sample separately. It is
+stateless; the loop carries what it remembers between iterates.
 """
 
 import math
@@ -20,7 +20,7 @@ from .trees import tree_leaves
 
 
 class StepInfo(NamedTuple):
-    """What a halting criterion sees at one iterate; every quantity has one value a sample.
+    """What a halting criterion sees at one iterate; every quantity has one value per sample.
 
     Attributes:
         step: 0-d, the index of the iterate; 0 is the initial point.
@@ -45,40 +45,43 @@ class StepInfo(NamedTuple):
 
     @property
     def gradient_norm(self) -> Float[Tensor, " batch"]:
-        """Euclidean norm of the gradient over all the free variables of the sample."""
+        """The Euclidean norm of the gradient over all free variables of the sample."""
         return self.layout.norm(self.gradient)
 
     @property
     def step_norm(self) -> Float[Tensor, " batch"]:
-        """Euclidean norm of the last applied update; infinite at iterate 0."""
+        """The Euclidean norm of the last update; infinite at iterate 0."""
         if self.previous is None:
             return torch.full_like(self.energy, torch.inf)
         return self.layout.norm(_difference(self.free, self.previous))
 
 
 class Halting(ABC):
-    """A halting criterion. Subclasses override `fires`, or `init` and `update` when they need memory.
+    """A halting criterion. Subclasses override `fires`, or `init` and `update` if they need memory.
 
-    Criteria combine: ``a | b`` fires where either does, ``a & b`` where both do at the same iterate, and
+    Criteria combine: ``a | b`` fires where either fires, ``a & b`` where both fire at the same iterate, and
     ``a.patience(n)`` where ``a`` has fired at ``n`` iterates in a row.
+
+    Example:
+        >>> halting = GradientNorm(1e-4) | EnergyChange(rtol=1e-6).patience(3)
     """
 
     def fires(self, info: StepInfo) -> Bool[Tensor, " batch"]:
-        """Where the criterion holds at this iterate."""
+        """The samples for which the criterion holds at this iterate."""
         raise NotImplementedError(f"{type(self).__name__} must override fires(info), or init and update.")
 
     def init(self, energy: Float[Tensor, " batch"]) -> Any:
-        """The memory before iterate 0, a tree of ``(batch,)`` tensors. ``energy`` gives batch size and device."""
+        """The state before iterate 0, a tree of ``(batch,)`` tensors. ``energy`` shows batch size and device."""
         return ()
 
     def update(self, info: StepInfo, state: Any) -> tuple[Tensor, Any]:
-        """Where the criterion holds at this iterate, ``(batch,)`` bool, and the memory for the next."""
+        """Where the criterion holds at this iterate, ``(batch,)`` bool, and the state for the next."""
         return self.fires(info), state
 
     def earliest(self) -> float:
-        """The first iterate at which the criterion could fire; infinite if it never does.
+        """The first iterate at which the criterion can fire; infinite if it never fires.
 
-        Overriding it lets `Truncated` skip the bookkeeping for samples that halt early. The default, 0, is always safe.
+        Override it so that `Truncated` can skip the bookkeeping for samples that halt early. 0 is always correct.
         """
         return 0.0
 
@@ -103,6 +106,9 @@ class EnergyChange(Halting):
     Args:
         atol: absolute tolerance, in units of the energy.
         rtol: tolerance relative to the descent since iterate 0.
+
+    Raises:
+        ValueError: if a tolerance is negative, or both are 0.
     """
 
     atol: float = 0.0
@@ -126,7 +132,7 @@ class EnergyChange(Halting):
 
 @dataclass(frozen=True)
 class GradientNorm(Halting):
-    """Fires where the Euclidean norm of the gradient, over all the free variables of the sample, is at most ``tol``."""
+    """Fires where the Euclidean norm of the gradient, over all free variables of the sample, is at most ``tol``."""
 
     tol: float
 
@@ -139,7 +145,7 @@ class GradientNorm(Halting):
 
 @dataclass(frozen=True)
 class StepNorm(Halting):
-    """Fires where the Euclidean norm of the last applied update is at most ``tol``; never at iterate 0."""
+    """Fires where the Euclidean norm of the last update is at most ``tol``; never at iterate 0."""
 
     tol: float
 
@@ -180,7 +186,7 @@ class EnergyIncrease(Halting):
 
 @dataclass(frozen=True)
 class After(Halting):
-    """Fires at iterate ``n`` and at every later one."""
+    """Fires at iterate ``n`` and every later one."""
 
     n: int
 
@@ -221,13 +227,13 @@ class _Pair(Halting):
         return self.join(a, b), (state_a, state_b)
 
     def join(self, a: Tensor, b: Tensor) -> Tensor:
-        """Where the pair fires, given where each of the two does."""
+        """Where the pair fires, given where each of the two fires."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Either(_Pair):
-    """``a | b``: fires where at least one of the two does."""
+    """``a | b``: fires where at least one of the two fires."""
 
     def join(self, a, b):
         return a | b
@@ -238,7 +244,7 @@ class Either(_Pair):
 
 @dataclass(frozen=True)
 class Both(_Pair):
-    """``a & b``: fires where both do at the same iterate."""
+    """``a & b``: fires where both fire at the same iterate."""
 
     def join(self, a, b):
         return a & b
@@ -262,7 +268,7 @@ class Patience(Halting):
         return self.criterion.init(energy), (never,) * (self.n - 1)
 
     def update(self, info, state):
-        """The state holds where the criterion has fired at the last 1, 2, ..., n - 1 iterates in a row."""
+        """The state tells where the criterion has fired at the last 1, 2, ..., n - 1 iterates in a row."""
         fires, inner = self.criterion.update(info, state[0])
         streaks = [fires]
         for before in state[1]:
@@ -275,7 +281,7 @@ class Patience(Halting):
 
 @dataclass(frozen=True)
 class FunctionHalting(Halting):
-    """A criterion made from a function of `StepInfo` by the `halting` decorator."""
+    """A criterion made of a function of `StepInfo` by the decorator `halting`."""
 
     function: Callable[[StepInfo], Tensor]
 
@@ -284,7 +290,7 @@ class FunctionHalting(Halting):
 
 
 def halting(function: Callable[[StepInfo], Tensor]) -> FunctionHalting:
-    """Decorator: make a halting criterion of a function from `StepInfo` to a boolean tensor ``(batch,)``.
+    """Decorator that turns a function from `StepInfo` to a boolean tensor ``(batch,)`` into a halting criterion.
 
     Example:
         >>> @halting

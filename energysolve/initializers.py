@@ -1,4 +1,4 @@
-"""Initial answers and scratchpads: any function ``(x, layout, generator) -> y`` will do."""
+"""Initial answers and scratchpads. Any function ``(x, layout, generator) -> y`` is an initializer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +14,16 @@ Initializer = Callable[[Any, Layout, torch.Generator | None], Any]
 
 @dataclass(frozen=True)
 class Uniform:
-    """Entries uniform in ``[low, high)``; the paper's choice, with its bounds as defaults (Algorithm 1).
+    """Entries uniform in ``[low, high)``; the defaults are the paper's (Algorithm 1).
 
     Args:
-        shape: the shape of one row of ``y``: of one sample for dense layouts, of one edge for graphs.
+        shape: of one row of ``y``: one sample for dense layouts, one edge for graphs.
         low: lower bound.
         high: upper bound.
+
+    Example:
+        >>> EnergySolver(energy, SGD(0.1), init=Uniform((20, 20))).minimize(x).y.shape
+        torch.Size([8, 20, 20])
     """
 
     shape: Sequence[int] | int
@@ -37,7 +41,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Symmetric:
-    """Symmetric matrices, their entries on and above the diagonal uniform in ``[low, high)``.
+    """Symmetric matrices with entries uniform in ``[low, high)`` on and above the diagonal.
 
     Args:
         shape: ``(size, size)``.
@@ -101,10 +105,13 @@ class Zeros:
 
 @dataclass(frozen=True)
 class FromInput:
-    """An initial answer computed from the problem: a noisy image to denoise, the output of another model.
+    """Initial answers computed from the problem, such as the noisy image to denoise, or the output of another model.
 
     Args:
-        function: from ``x`` to ``y``; by default ``x`` itself.
+        function: from ``x`` to ``y``; by default ``y`` is ``x``.
+
+    Example:
+        >>> EnergySolver(energy, SGD(0.1), init=FromInput(lambda x: x["image"]))
     """
 
     function: Callable[[Any], Any] | None = None
@@ -121,7 +128,7 @@ def _shape(owner: str, shape: Sequence[int] | int) -> tuple[int, ...]:
 
 
 def _like(x: Any) -> dict[str, Any]:
-    """Device and dtype for answers to x: those of the first tensor in it, and of the first that is floating."""
+    """Device and dtype for answers to x: the device of its first tensor, the dtype of its first floating-point one."""
     found = list(tensors(x))
     dtypes = [tensor.dtype for tensor in found if tensor.is_floating_point()]
     device = found[0].device if found else None

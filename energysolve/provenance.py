@@ -1,4 +1,4 @@
-"""Where and when a result was computed, for the files that keep it."""
+"""Where and when a result was computed, recorded in result files."""
 
 import datetime
 import os
@@ -12,7 +12,7 @@ from .version import __version__
 
 
 def environment(device: str = "cpu") -> dict[str, Any]:
-    """Versions, hardware and date, JSON-able."""
+    """Versions, hardware and date, as plain JSON."""
     return {
         "versions": {
             "energysolve": __version__,

@@ -1,7 +1,7 @@
-"""Samples of different sizes as tensors, and trees in which each leaf holds one row, or one run of rows, a sample.
+"""Samples of different sizes as tensors, and trees in which each leaf holds one row or a run of rows per sample.
 
-A *rows tree* is a tree whose leaves are tensors ``(batch, ...)`` or `Ragged`: what a batch of any kind becomes when
-its samples are to be stored, drawn and joined.
+A *rows tree* is a tree whose leaves are tensors ``(batch, ...)`` or `Ragged`, the form in which samples of any batch
+can be stored, drawn and joined.
 """
 
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ Tree = TypeVar("Tree")
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """A tensor of which each sample owns a number of rows of its own, the samples one after the other.
+    """A tensor in which each sample owns its own number of rows, one sample after the other.
 
     Args:
         values: ``(rows, *features)``.
-        lengths: rows of each sample, ``(batch,)``, int64, 0 or more, with the sum ``rows``. Shapes and dtype are always
-            checked, the numbers only on the CPU: elsewhere reading them would wait for the device.
+        lengths: ``(batch,)`` int64, the number of rows of each sample, with the sum ``rows``. The numbers are checked
+            only on the CPU; on other devices, reading them would wait for the device.
 
     Raises:
-        ValueError: if they do not fit together.
+        ValueError: if ``values`` and ``lengths`` do not match.
     """
 
     values: Tensor
@@ -55,23 +55,23 @@ class Ragged:
 
     @property
     def longest(self) -> int:
-        """Rows of the longest sample, 0 where there is none. Waits for the device."""
+        """The number of rows of the longest sample; 0 in an empty batch. Waits for the device."""
         return int(self.lengths.max()) if len(self) else 0
 
     def select(self, samples: Tensor | slice) -> "Ragged":
-        """The samples with these indices, in this order. Waits for the device, to learn how many rows they have."""
+        """The samples with these indices, in this order. Waits for the device, which knows their sizes."""
         lengths = self.lengths[samples]
         starts = (self.lengths.cumsum(0) - self.lengths)[samples]
         return Ragged(self.values.index_select(0, _runs(starts, lengths)), lengths)
 
     def padded(self, longest: int) -> Shaped[Tensor, "batch longest *features"]:
-        """The samples side by side, each filled with zeros up to ``longest`` rows. Waits for the device.
+        """The samples as one tensor, each padded with zeros to ``longest`` rows. Waits for the device.
 
         Raises:
             ValueError: if a sample is longer.
         """
         if self.longest > longest:
-            raise ValueError(f"A sample has {self.longest} rows, more than the {longest} to which it should be padded.")
+            raise ValueError(f"A sample has {self.longest} rows and cannot be padded to {longest}.")
         features = self.values.shape[1:]
         starts = torch.arange(len(self), device=self.lengths.device) * longest
         rows = _runs(starts, self.lengths, len(self.values))
@@ -96,16 +96,16 @@ def rows_count(tree: Any) -> int:
     """The number of samples in a rows tree.
 
     Raises:
-        ValueError: if the tree holds no leaf, something else than tensors and `Ragged`, or leaves of different counts.
+        ValueError: if the tree has no leaves, leaves that are not tensors or `Ragged`, or leaves of different counts.
     """
     leaves = tree_leaves(tree)
     if not leaves:
-        raise ValueError("There is no tensor in the tree; expected tensors with one row a sample.")
+        raise ValueError("There is no tensor in the tree; expected tensors with one row per sample.")
     for leaf in leaves:
         if leaf.ndim == 0 if isinstance(leaf, Tensor) else not isinstance(leaf, Ragged):
             got = "a tensor of shape ()" if isinstance(leaf, Tensor) else f"a {type(leaf).__name__}"
             raise ValueError(
-                f"Expected tensors with one row a sample, or Ragged, got {got}. Other batches must be split first: "
+                f"Expected tensors with one row per sample, or Ragged, got {got}. Other batches must be split first: "
                 "a task does so in Task.split."
             )
     counts = [len(leaf) for leaf in leaves]
@@ -131,7 +131,7 @@ def rows_cat(a: Tree, b: Tree) -> Tree:
 
 
 def rows_detach(tree: Tree) -> Tree:
-    """The same rows tree, cut from the graph of gradients."""
+    """The rows tree with every tensor in it detached."""
     return tree_map(
         lambda leaf: Ragged(leaf.values.detach(), leaf.lengths) if isinstance(leaf, Ragged) else leaf.detach(), tree
     )
@@ -146,7 +146,7 @@ def _cat(a: Tensor | Ragged, b: Tensor | Ragged) -> Tensor | Ragged:
 
 
 def _runs(starts: Tensor, lengths: Tensor, total: int | None = None) -> Tensor:
-    """Row numbers: ``lengths[i]`` consecutive ones from ``starts[i]`` on, for one ``i`` after the other."""
+    """The row numbers ``starts[i], ..., starts[i] + lengths[i] - 1`` for each ``i`` in turn."""
     shift = starts - (lengths.cumsum(0) - lengths)
     rows = torch.repeat_interleave(shift, lengths, output_size=total)
     return rows + torch.arange(len(rows), device=rows.device)

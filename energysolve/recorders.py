@@ -1,4 +1,4 @@
-"""What a solve keeps besides its answer."""
+"""Recorders: what a solve keeps besides its answers."""
 
 from abc import ABC
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ from .layout import Layout
 
 
 class Recorder(ABC):
-    """Watches the iterates of a solve; what `finish` returns becomes ``solution.record``.
+    """Observes the iterates of a solve; what `finish` returns becomes ``solution.record``.
 
-    At each iterate it sees the free variables ``(y,)`` or ``(y, z)`` and their energies, in which samples that have
-    halted stay as they are. Recorded tensors are never part of a gradient graph.
+    At each iterate it sees the free variables ``(y,)`` or ``(y, z)`` and their energies; those of halted samples no
+    longer change. Recorded tensors carry no gradient.
     """
 
     def init(self, free: Any, energy: Float[Tensor, " batch"], layout: Layout) -> Any:
@@ -33,7 +33,7 @@ class Recorder(ABC):
 
 @dataclass(frozen=True)
 class Nothing(Recorder):
-    """Keeps nothing; ``solution.record`` is None."""
+    """Records nothing; ``solution.record`` is None."""
 
 
 class Best(NamedTuple):
@@ -54,14 +54,19 @@ class _BestState(NamedTuple):
 
 @dataclass(frozen=True)
 class BestSoFar(Recorder):
-    """Keeps the lowest-energy iterate of each sample, the initial point included, as a `Best`."""
+    """Records the lowest-energy iterate of each sample, the initial point included, as a `Best`.
+
+    Example:
+        >>> best = solver.replace(recorder=BestSoFar()).minimize(x).record
+        >>> best.y, best.energy, best.step
+    """
 
     def init(self, free, energy, layout):
         return _BestState(free, energy, torch.zeros_like(energy, dtype=torch.int64), layout)
 
     def update(self, state, free, energy, step):
         better = energy < state.energy
-        if energy.device.type == "cpu" and better.all():  # asking costs less than copying
+        if energy.device.type == "cpu" and better.all():  # checking costs less than copying
             return _BestState(free, energy, step, state.layout)
         return _BestState(
             free=state.layout.where(better, free, state.free),
@@ -76,9 +81,9 @@ class BestSoFar(Recorder):
 
 
 class Path(NamedTuple):
-    """The record of `Trajectory`: entry ``k`` of each list belongs to iterate ``k``, from 0 to the most steps taken.
+    """The record of `Trajectory`: entry ``k`` of each list belongs to iterate ``k``, from 0 to the largest step count.
 
-    A sample that halted earlier repeats its last iterate.
+    The last iterate of a sample that halted earlier is repeated.
     """
 
     y: list[Any]
@@ -88,7 +93,12 @@ class Path(NamedTuple):
 
 @dataclass(frozen=True)
 class Trajectory(Recorder):
-    """Keeps every iterate, as a `Path`. Memory grows with the number of steps."""
+    """Records every iterate, as a `Path`. Memory grows with the number of steps.
+
+    Example:
+        >>> path = solver.replace(recorder=Trajectory()).minimize(x).record
+        >>> path.energy[0], path.energy[-1]  # at the initial point and at the end, each (batch,)
+    """
 
     def init(self, free, energy, layout):
         return [(free, energy)]

@@ -97,7 +97,7 @@ class Solution:
         unfinished = (self.status == Status.MAX_STEPS).nonzero().flatten()
         if strict and len(unfinished):
             raise NotConvergedError(
-                f"{len(unfinished)} of {len(self.status)} samples reached the limit of steps before the halting criterion "
+                f"{len(unfinished)} of {len(self.status)} samples reached the limit of steps before the criterion "
                 f"fired: {_listed(unfinished)}. Allow more max_steps or a looser tolerance."
             )
 

@@ -185,10 +185,10 @@ class EnergySolver(Pretrained, nn.Module):
         Example:
             >>> careful = solver.replace(halting=GradientNorm(1e-6), max_steps=10_000)
         """
-        unknown = sorted(fields.keys() - _DEFAULTS.keys())
+        unknown = sorted(fields.keys() - PARTS.keys())
         if unknown:
-            raise TypeError(f"EnergySolver has no {', '.join(unknown)}; it has {', '.join(_DEFAULTS)}.")
-        parts = {name: getattr(self, name) for name in _DEFAULTS} | fields
+            raise TypeError(f"EnergySolver has no {', '.join(unknown)}; it has {', '.join(PARTS)}.")
+        parts = {name: getattr(self, name) for name in PARTS} | fields
         solver = type(self)(parts.pop("energy"), parts.pop("optimizer"), **parts)
         solver.training = self.training  # not by .train(), which would change the shared energy
         return solver
@@ -212,11 +212,11 @@ class EnergySolver(Pretrained, nn.Module):
         return layout
 
     def extra_repr(self) -> str:
-        parts = {name: getattr(self, name) for name in _DEFAULTS}
+        parts = {name: getattr(self, name) for name in PARTS}
         shown = {
             name: getattr(part, "__qualname__", None) or repr(part)
             for name, part in parts.items()
-            if name in _ALWAYS_SHOWN or (part != _DEFAULTS[name] and not isinstance(part, nn.Module))
+            if name in _ALWAYS_SHOWN or (part != PARTS[name] and not isinstance(part, nn.Module))
         }
         return "\n".join(f"{name}={part}," for name, part in shown.items())
 
@@ -267,8 +267,8 @@ class EnergySolver(Pretrained, nn.Module):
 
 
 _PARAMETERS = [*inspect.signature(EnergySolver.__init__).parameters.values()][1:]
-_DEFAULTS = {parameter.name: parameter.default for parameter in _PARAMETERS}
-"""The parts of a solver with their defaults."""
+PARTS = {parameter.name: parameter.default for parameter in _PARAMETERS}
+"""The parts of a solver (the arguments of its constructor) with their defaults."""
 _ALWAYS_SHOWN = ("optimizer", "init", "halting", "differentiation", "recorder", "max_steps")
 
 

@@ -1,4 +1,4 @@
-"""Trees of tensors. The only module that imports optree, with a fast path for the structure of most solves, ``(y,)``."""
+"""Trees of tensors: optree behind a fast path for ``(y,)``, the structure of most solves."""
 
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -15,8 +15,8 @@ class Affine:
     def __init__(self, weights=(2.0, -1.0)):
         self.weights, self.calls = weights, []
 
-    def solve(self, x, steps=None, *, generator=None):
-        self.calls.append((x, steps, generator))
+    def solve(self, x, max_steps=None, *, generator=None):
+        self.calls.append((x, max_steps, generator))
         a, b = x.chunk(2, dim=-1)
         return self.solution(self.weights[0] * a + self.weights[1] * b)
 
@@ -55,7 +55,7 @@ def test_composed_additions_are_the_sum(count):
 def test_order_and_number_of_calls():
     a, b, c, d = terms = operands(4)
     operator, generator = Affine(), torch.Generator()
-    found = compose(operator, terms, steps=7, generator=generator)
+    found = compose(operator, terms, max_steps=7, generator=generator)
     first = 2 * a - b
     second = 2 * first - c
     expected = [torch.cat(pair, -1) for pair in ((a, b), (first, c), (second, d))]
@@ -75,7 +75,7 @@ def test_one_tensor_of_operands():
 
 
 def test_steps_go_to_the_solver():
-    found = compose(adder(optimizer=SGD(lr=0.1)), operands(3), steps=2)
+    found = compose(adder(optimizer=SGD(lr=0.1)), operands(3), max_steps=2)
     assert [solution.steps.tolist() for solution in found.solutions] == [[2] * 4] * 2
     assert found.status.tolist() == [Status.MAX_STEPS] * 4
 
@@ -84,7 +84,7 @@ def test_join_makes_the_problem():
     """Matrices applied to a vector one after the other, the newest from the left."""
 
     class Product(Affine):
-        def solve(self, x, steps=None, *, generator=None):
+        def solve(self, x, max_steps=None, *, generator=None):
             return self.solution((x["matrix"] @ x["vector"].unsqueeze(-1)).squeeze(-1))
 
     vector, first, second = torch.randn(4, 3), torch.randn(4, 3, 3), torch.randn(4, 3, 3)
@@ -100,8 +100,8 @@ def test_gradients_reach_the_operands():
 
 def test_an_intermediate_answer_that_is_not_finite_is_reported():
     class Overflowing(Affine):
-        def solve(self, x, steps=None, *, generator=None):
-            solution = super().solve(x, steps, generator=generator)
+        def solve(self, x, max_steps=None, *, generator=None):
+            solution = super().solve(x, max_steps, generator=generator)
             if len(self.calls) == 1:
                 solution.y[1, 0], solution.y[2, 2] = torch.inf, torch.nan
             return solution
@@ -160,7 +160,7 @@ def test_answers_that_cannot_be_operands_are_refused():
         def __init__(self, y):
             self.y = y
 
-        def solve(self, x, steps=None, *, generator=None):
+        def solve(self, x, max_steps=None, *, generator=None):
             return replace(self.solution(torch.zeros(4)), y=self.y)
 
     with pytest.raises(ValueError, match=r"answered with shape \(4, 6\), but operands have shape \(4, 3\)"):

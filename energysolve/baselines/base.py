@@ -1,8 +1,9 @@
-"""What the baselines have in common: a loss to train by, and answers after any number of steps."""
+"""The interface of the baselines: a training loss, and answers after any number of steps."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any
 
@@ -16,16 +17,16 @@ from ..solution import Solution, Status
 
 
 class Baseline(nn.Module, ABC):
-    """A method to compare the energy with: it maps problems to answers, in one step or in several.
+    """A method to compare energies with, which maps problems to answers in one or more steps.
 
     Train it with `energysolve.training.SupervisedTrainer`, then use `solve`::
 
         model = Recurrent(x_dim=800, y_shape=(400,))
         SupervisedTrainer(model, Addition(400), lr=1e-4, schedule=Constant()).fit(10_000)
-        solution = model.solve(x, steps=20)
+        solution = model.solve(x, max_steps=20)
 
-    Each sample is answered by itself: the others in its batch play no part. Where random numbers are drawn, every
-    sample gets its own. Subclasses write `loss` and `answers`.
+    The answer to a sample does not depend on the others in its batch, random numbers aside. Subclasses implement
+    `loss`, `answers` and `config`.
 
     Args:
         x_dim: entries of one problem; ``x`` is flattened.
@@ -53,7 +54,7 @@ class Baseline(nn.Module, ABC):
 
     @property
     def default_steps(self) -> int:
-        """The steps of `solve` where no number is asked for: those of training."""
+        """The default number of steps of `solve`, that of training."""
         return self.train_steps
 
     @abstractmethod
@@ -68,7 +69,7 @@ class Baseline(nn.Module, ABC):
         Args:
             x: problems, ``x_dim`` entries each.
             target: their answers, ``(batch, *y_shape)``.
-            generator: source of the random numbers that training takes, on the device of ``x``.
+            generator: source of random numbers, on the device of ``x``.
 
         Raises:
             ValueError: if ``x`` or ``target`` has another shape.
@@ -76,7 +77,7 @@ class Baseline(nn.Module, ABC):
 
     @abstractmethod
     def answers(self, x: Float[Tensor, "batch x_dim"], generator: torch.Generator | None) -> Iterator[Tensor]:
-        """The answers after 1, 2, 3, ... steps without end, each ``(batch, y_dim)``, each step taken when asked for."""
+        """An endless, lazy iterator over the answers after 1, 2, 3, ... steps, each ``(batch, y_dim)``."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -100,27 +101,26 @@ class Baseline(nn.Module, ABC):
     def solve(
         self,
         x: Float[Tensor, "batch *features"],
-        steps: int | None = None,
+        max_steps: int | None = None,
         *,
         generator: torch.Generator | None = None,
     ) -> Solution:
-        """The answers after ``steps`` steps, without gradients.
+        """The answers after ``max_steps`` steps, without gradients.
 
         Args:
             x: problems, ``x_dim`` entries each.
-            steps: 1 or more; by default `default_steps`.
-            generator: source of the random numbers that some methods draw, on the device of ``x``.
+            max_steps: 1 or more; by default `default_steps`.
+            generator: source of random numbers, on the device of ``x``.
 
         Returns:
-            The answers ``(batch, *y_shape)``, and the steps that each took. The energy is NaN: there is none. The
-            status is `Status.MAX_STEPS` except where the method itself ended a sample earlier (``CONVERGED``), or the
-            answer is not finite (``NONFINITE``).
+            The answers ``(batch, *y_shape)`` and their steps, with NaN as energies. The status is ``MAX_STEPS``, except
+            where the method stopped earlier (``CONVERGED``) or the answer is not finite (``NONFINITE``).
 
         Raises:
-            ValueError: if ``x`` has the wrong shape or ``steps`` is not 1 or more.
+            ValueError: if ``x`` has the wrong shape or ``max_steps`` is not 1 or more.
         """
-        steps = self.default_steps if steps is None else steps
-        check_whole("solve", least=1, steps=steps)
+        steps = self.default_steps if max_steps is None else max_steps
+        check_whole("solve", least=1, max_steps=steps)
         flat = self._flat(x)
         y = next(islice(self.answers(flat, generator), steps - 1, None))
         return self._solution(y, torch.full((len(flat),), steps, device=flat.device), steps)
@@ -129,10 +129,10 @@ class Baseline(nn.Module, ABC):
         return ", ".join(f"{name}={value}" for name, value in self.config().items())
 
     def _solution(self, y: Tensor, taken: Tensor, steps: int) -> Solution:
-        """Samples that took less than ``steps`` steps have ended by themselves."""
+        """A sample that took fewer than ``steps`` steps has stopped by itself."""
         status = torch.where(taken < steps, int(Status.CONVERGED), int(Status.MAX_STEPS))
         status = torch.where(y.isfinite().all(1), status, int(Status.NONFINITE))
-        return Solution(self._shaped(y), None, y.new_full((len(y),), torch.nan), taken, status)
+        return replace(Solution.of_answers(self._shaped(y), steps=taken), status=status)
 
     def _flat(self, x: Tensor) -> Tensor:
         if x.ndim < 2 or math.prod(x.shape[1:]) != self.x_dim:

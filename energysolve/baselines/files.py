@@ -7,7 +7,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from ..files import write_atomic
+from ..files import write_atomic, write_json
 from ..pretrained.files import CONFIG, WEIGHTS
 from .base import Baseline
 from .feedforward import Feedforward
@@ -22,19 +22,19 @@ _KINDS: dict[str, type[Baseline]] = {
 
 
 def save(model: Baseline, folder: str | Path) -> None:
-    """Write the weights of a baseline and the arguments that it was made with.
+    """Write the weights of a baseline and its constructor's arguments.
 
     Args:
-        model: one of the library's.
-        folder: made if need be; files there are replaced, each at once.
+        model: one of the library's baselines.
+        folder: created if it does not exist; each file in it is replaced atomically.
 
     Raises:
-        TypeError: if the model is none of the library's.
+        TypeError: if the model is not one of the library's baselines.
     """
     folder = Path(folder)
     name = type(model).__name__
     if _KINDS.get(name) is not type(model):
-        raise TypeError(f"{name} is none of the baselines that can be saved: {', '.join(_KINDS)}.")
+        raise TypeError(f"{name} cannot be saved; the baselines that can are: {', '.join(_KINDS)}.")
     weights = safetensors.torch.save(
         {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     )
@@ -42,15 +42,15 @@ def save(model: Baseline, folder: str | Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # The weights first: a folder is recognized by its configuration.
     write_atomic(folder / WEIGHTS, weights)
-    write_atomic(folder / CONFIG, (json.dumps(config, indent=1) + "\n").encode())
+    write_json(folder / CONFIG, config)
 
 
 def load(folder: str | Path) -> Baseline:
     """The baseline that `save` wrote, in evaluation mode, on the CPU.
 
     Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if the files do not belong together or describe no baseline.
+        FileNotFoundError: if the folder holds none.
+        ValueError: if the files are damaged, do not belong together, or describe no baseline.
     """
     folder = Path(folder)
     path = folder / CONFIG
@@ -63,9 +63,9 @@ def load(folder: str | Path) -> Baseline:
     if hashlib.sha256(weights).hexdigest() != checksum:
         raise ValueError(f"{folder / WEIGHTS} was truncated or altered: its checksum is not that in {CONFIG}.")
     try:
-        with torch.random.fork_rng(devices=[]):  # the initialization that is overwritten draws nothing from the user
+        with torch.random.fork_rng(devices=[]):  # the initialization that is overwritten leaves the user's state alone
             model = kind(**arguments)
         model.load_state_dict(safetensors.torch.load(weights), assign=True)  # in the dtype of the file
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} and {WEIGHTS} beside it describe no {kind.__name__} together: {error}") from error
+        raise ValueError(f"{path} and {WEIGHTS} do not describe a {kind.__name__} together: {error}") from error
     return model.eval()

@@ -80,9 +80,9 @@ class PonderNet(Baseline):
         return (y for y, _, _ in self._halting(x, generator))
 
     @torch.no_grad()
-    def solve(self, x, steps=None, *, generator=None):
-        steps = self.default_steps if steps is None else steps
-        check_whole("solve", least=1, steps=steps)
+    def solve(self, x, max_steps=None, *, generator=None):
+        steps = self.default_steps if max_steps is None else max_steps
+        check_whole("solve", least=1, max_steps=steps)
         flat = self._flat(x)
         halting = islice(self._halting(flat, generator), steps)
         y, taken, running = next(halting)

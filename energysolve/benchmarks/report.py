@@ -1,6 +1,5 @@
 """Result files: what was measured, where, and what it had to be; written anew whenever there is more to tell."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..files import write_atomic
+from ..files import write_json
 from ..provenance import environment
 from .setting import Setting
 
@@ -84,7 +83,7 @@ class Report:
             about["hardware"]["device"] = torch.cuda.get_device_name(self.setting.device)
         self.content = {"kind": kind} | self.content | found | about
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.path, (json.dumps(_plain(self.content), indent=1, allow_nan=False) + "\n").encode())
+        write_json(self.path, _plain(self.content))
 
 
 def _plain(value: Any) -> Any:

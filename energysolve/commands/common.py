@@ -57,9 +57,7 @@ def find_domain(task: str, size: int | None = None, energy: str | None = None) -
             raise CommandError(f"{error} For a task of your own, give package.module:Task.") from None
     source = _call(task, *(() if size is None else (size,))) if callable(named(task)) else named(task)
     if not isinstance(source, Task):
-        raise CommandError(
-            f"{task} is no task but a {type(source).__name__}: write a subclass of energysolve.tasks.Task."
-        )
+        raise CommandError(f"{task} is a {type(source).__name__}; a task is a subclass of energysolve.tasks.Task.")
     if energy is None:
         return domain_for(source)
     takes_task = bool(signature(named(energy)).parameters)

@@ -1,4 +1,4 @@
-"""Energies made of energies."""
+"""Energies made of other energies."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,12 +12,12 @@ from ..energy import Combined
 
 
 class SoftMin(Combined):
-    """``-T log sum_i exp(-E_i / T)``: at least one of the terms, a disjunction.
+    """``-T log sum_i exp(-E_i / T)``, a disjunction: low where at least one term is low.
 
-    It lies below the least of the energies by at most ``T log(terms)``.
+    It lies below the smallest term by at most ``T log(terms)``.
 
     Args:
-        energies: `Energy`s, other modules or plain functions.
+        energies: `Energy` objects, other modules or plain functions.
         temperature: ``T``, positive, in units of the energy.
     """
 
@@ -39,9 +39,12 @@ class Mapped(Combined):
 
     Args:
         energy: an `Energy`, another module or a plain function.
-        x: applied to the problem, once a solve; a module may learn.
-        y: applied to the answer, differentiable; a fixed or learned decoder, say.
+        x: applied to the problem, once per solve. A module is trained with the energy.
+        y: applied to the answer, differentiable, such as a fixed or learned decoder.
         z: applied to the scratchpad.
+
+    Example:
+        >>> Mapped(energy, y=decoder)  # searches in the latent space of the decoder
     """
 
     def __init__(

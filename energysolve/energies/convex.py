@@ -11,11 +11,11 @@ from ..trees import tree_leaves, tree_map
 
 
 class Quadratic(Energy):
-    """``1/2 y'Ay - b'y``, with minimum ``A^{-1} b``. Of ``A`` only the symmetric part counts.
+    """``1/2 y'Ay - b'y``, with minimum ``A^{-1} b``; only the symmetric part of ``A`` matters.
 
     Args:
-        matrix: ``(n, n)``, positive definite, shared by all problems, a parameter; then ``x`` is ``b``: ``(batch, n)``.
-            Without it each problem has its own: ``x`` is the pair ``(A, b)``, ``A``: ``(batch, n, n)``.
+        matrix: ``A``, ``(n, n)`` and positive definite, a parameter shared by all problems; ``x`` is then ``b``,
+            ``(batch, n)``. Without it, ``x`` is the pair ``(A, b)`` with ``A`` of shape ``(batch, n, n)``.
     """
 
     def __init__(self, matrix: Float[Tensor, "n n"] | None = None):
@@ -39,7 +39,7 @@ class Quadratic(Energy):
 
 
 class Bowl(Energy):
-    """``1/2 |y - x|^2`` over all the entries of a tree of tensors; minimum 0 at ``y = x``."""
+    """``1/2 |y - x|^2`` over all entries of a tree of tensors, with minimum 0 at ``y = x``."""
 
     def evaluate(self, context: Any, y: Any) -> Float[Tensor, " batch"]:  # pyright: ignore
         squares = tree_leaves(tree_map(lambda target, leaf: (leaf - target).square(), context, y))
@@ -78,5 +78,5 @@ class Logistic(Energy):
 
 
 def _apply(matrix: Float[Tensor, "*batch m n"], y: Float[Tensor, "batch n"]) -> Float[Tensor, "batch m"]:
-    """Row-wise: a batched product would round differently for other batch sizes."""
+    """A product computed row by row, since batched products round differently for other batch sizes."""
     return (matrix * y.unsqueeze(-2)).sum(-1)

@@ -15,8 +15,8 @@ from ..energy import Energy
 class MLPEnergy(Energy):
     """A multilayer perceptron on the concatenation of problem, answer and scratchpad (Table 10 of the paper).
 
-    Its first layer is linear, so the half that sees ``x`` is applied once a solve and only the other half at every
-    step. Swish activations; parameters are initialized as those of the concatenated network would be.
+    The part of its first layer that sees ``x`` is applied once per solve, the other part at every step. Activations are
+    swish; parameters are initialized like those of a network on the concatenation.
 
     Args:
         x_dim: entries of one problem; ``x`` is flattened.
@@ -24,10 +24,16 @@ class MLPEnergy(Energy):
         z_dim: entries of the scratchpad (Appendix B), 0 for none.
         width: units of each hidden layer.
         depth: number of hidden layers, 1 or more.
-        scale: the energy is multiplied by it. Descent with steps of size ``s`` on it is descent with steps of size
-            ``s * scale`` on the network alone, so a scale against the step size lets any step size train alike.
-        standardized: whether problems are standardized first: the buffers ``x_mean``, one of each entry, and ``x_std``,
-            one for all, are part of the state; `standardize` sets them.
+        scale: factor of the energy. Steps of size ``s`` on the energy are steps of size ``s * scale`` on the network.
+        standardized: whether problems are standardized first, by the buffers ``x_mean`` (per entry) and ``x_std`` (one
+            number), which `standardize` sets.
+
+    Raises:
+        ValueError: if a size or the scale is out of range.
+
+    Example:
+        >>> energy = MLPEnergy(x_dim=800, y_dim=400)
+        >>> solver = EnergySolver(energy, SGD(lr=100.0), init=Uniform((400,)))
     """
 
     x_mean: Tensor
@@ -65,18 +71,18 @@ class MLPEnergy(Energy):
         self._initialize_first_layer()
 
     def standardize(self, x: Float[Tensor, "batch *features"]) -> None:
-        """Let problems like these have mean zero, entry by entry, and a mean square of one over all entries.
+        """Set the buffers so that these problems have mean zero in each entry and mean square one over all entries.
 
         Raises:
-            ValueError: if the energy was not made with ``standardized=True``, or all the problems are the same.
+            ValueError: if the energy was constructed without ``standardized=True``, or all problems are equal.
         """
         if not self.standardized:
-            raise ValueError("This MLPEnergy takes problems as they are; make it with standardized=True.")
+            raise ValueError("This MLPEnergy does not standardize problems; construct it with standardized=True.")
         x = x.flatten(1)
         mean = x.mean(0)
         std = (x - mean).square().mean().sqrt()
         if not 0 < std < math.inf:
-            raise ValueError(f"Problems to standardize to must be finite and differ; got a std of {std.item()}.")
+            raise ValueError(f"The problems must be finite and differ from each other; got a std of {std.item()}.")
         self.x_mean.copy_(mean)
         self.x_std.copy_(std)
 
@@ -113,12 +119,12 @@ class MLPEnergy(Energy):
 
 
 def _linear(layer: nn.Module, h: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():  # so that the bias is added along with the activation, in one pass
+    if torch.compiler.is_compiling():  # so that bias and activation are fused into one pass
         return F.linear(h, layer.weight) + layer.bias  # pyright: ignore[reportArgumentType, reportOperatorIssue]
     return layer(h)
 
 
 def _swish(h: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():  # so that the derivative shares the sigmoid
+    if torch.compiler.is_compiling():  # so that the derivative reuses the sigmoid
         return h * torch.sigmoid(h)
     return F.silu(h)

@@ -1,7 +1,7 @@
-"""Energies that use what is known about a problem, with a few learned numbers for what is not.
+"""Energies that use known structure of a problem, with a few learned parameters for the rest.
 
-Their learned numbers do not depend on the size of the problems, so an energy trained at one size serves at another.
-Problems and answers may come as matrices or flattened; nothing is ever summed over the batch.
+The parameters do not depend on the size of the problems, so an energy trained at one size works at another. Problems
+and answers may be matrices or flattened.
 """
 
 import math
@@ -16,16 +16,14 @@ from ..energy import Energy
 
 
 class SharedQuadratic(Energy):
-    """One learned quadratic form for every entry: ``E = 1/2 sum_i |W (a_i, b_i, ..., y_i)|^2``.
+    """One learned quadratic form shared by all entries: ``E = 1/2 sum_i |W (a_i, b_i, ..., y_i)|^2``.
 
-    ``a, b, ...`` are the vectors that make up the problem. The energy is homogeneous of degree two,
-    ``E(s x, s y) = s^2 E(x, y)``, so the best answer scales with the problem, and what was learned on small numbers
-    holds for large ones.
+    ``a, b, ...`` are the vectors of the problem. The energy is homogeneous, ``E(s x, s y) = s^2 E(x, y)``, so the best
+    answer scales with the problem, and an energy trained on small numbers is valid for large ones.
 
     Args:
         size: entries of an answer, and of each vector in the problem.
-        terms: vectors in the problem, one after the other in ``x``: ``(batch, terms * size)`` or
-            ``(batch, terms, size)``.
+        terms: vectors in the problem; ``x`` is ``(batch, terms * size)`` or ``(batch, terms, size)``.
         features: rows of ``W``, 1 or more.
     """
 
@@ -33,7 +31,7 @@ class SharedQuadratic(Energy):
         super().__init__()
         check_whole("SharedQuadratic", least=1, size=size, terms=terms, features=features)
         self.size, self.terms, self.features = size, terms, features
-        # Every column has an expected squared length of 1, and with it the curvature in y.
+        # The expected squared length of every column is 1, and so is the expected curvature in y.
         self.from_x = nn.Parameter(torch.randn(features, terms) / math.sqrt(features))
         self.from_y = nn.Parameter(torch.randn(features) / math.sqrt(features))
 
@@ -56,20 +54,19 @@ class SharedQuadratic(Energy):
 class PreconditionedInverse(Energy):
     """The inverse of a symmetric, positive definite matrix: ``E = 1/2 tr(Y' q(M) M Y) - tr(Y' q(M))``.
 
-    Its gradient ``q(M) (M Y - I)`` is the residual, preconditioned, so the inverse is the only minimum wherever
-    ``q(M) M`` is positive definite. The polynomial ``q`` starts as a multiple of the identity and goes through
-    Newton-Schulz steps (Schulz 1933), ``Q <- g_k (2 Q - Q M Q)``, with learned gains ``g_k`` as in scaled Newton
-    iterations. An eigenvalue ``p`` of ``Q M`` becomes ``g_k p (2 - p)``; with gains in (0, 2), which the
-    parameterization ensures, all of them stay in (0, 2) for every matrix. So gradient descent with step size 1
-    converges to the inverse whatever was learned; what is learned is how fast. Only the gains are shared by all
-    matrices, the scale ``g_0 / |M|_F`` is each matrix's own.
+    Its gradient ``q(M) (M Y - I)`` is a preconditioned residual, so the inverse is the only minimum if ``q(M) M`` is
+    positive definite. The polynomial ``q`` starts as a multiple of the identity, followed by Newton-Schulz steps
+    (Schulz 1933) ``Q <- g_k (2 Q - Q M Q)`` with learned gains ``g_k``, as in scaled Newton iterations. They map an
+    eigenvalue ``p`` of ``Q M`` to ``g_k p (2 - p)``, which stays in (0, 2) for gains in (0, 2), and the
+    parameterization ensures these. So gradient descent with step size 1 converges to the inverse for any parameters;
+    training makes it faster. All matrices share the gains; the initial multiple ``g_0 / |M|_F`` differs.
 
-    ``x`` and ``y`` are ``(batch, size, size)`` or ``(batch, size * size)``; the answer to a matrix that is singular or
-    not positive definite means nothing.
+    ``x`` and ``y`` are ``(batch, size, size)`` or ``(batch, size * size)``. The answer is meaningless for matrices that
+    are not positive definite.
 
     Args:
         size: rows and columns.
-        steps: Newton-Schulz steps, 0 or more; each takes two matrix products, once a solve.
+        steps: Newton-Schulz steps, 0 or more; each costs two matrix products per solve.
     """
 
     def __init__(self, size: int, steps: int = 4):
@@ -81,20 +78,20 @@ class PreconditionedInverse(Energy):
 
     @property
     def gains(self) -> Float[Tensor, " gains"]:
-        """The gains ``g_0, ..., g_steps``, in (0, 2); ones, the plain Newton-Schulz iteration, before training."""
+        """The gains ``g_0, ..., g_steps`` in (0, 2); before training ones, the plain Newton-Schulz iteration."""
         return 2 * torch.sigmoid(self.gain_logits)
 
     def encode(self, x: Float[Tensor, "batch *problem"]) -> tuple[Tensor, Tensor]:
         """``q(M) M`` and ``q(M)``, each ``(batch, size, size)``."""
         matrix = _shaped(self, "x", x, self.size, self.size)
         first, *others = self.gains.unbind()
-        # The Frobenius norm is no less than the largest eigenvalue.
+        # The Frobenius norm bounds the largest eigenvalue.
         norm = matrix.square().sum((1, 2), keepdim=True).sqrt()
         q = first / norm * torch.eye(self.size, dtype=matrix.dtype, device=matrix.device)
         for gain in others:
             q = gain * (2 * q - q @ matrix @ q)
         product = q @ matrix
-        return (product + product.mT) / 2, q  # symmetric but for rounding
+        return (product + product.mT) / 2, q  # exactly symmetric
 
     def evaluate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, context: tuple[Tensor, Tensor], y: Float[Tensor, "batch *answer"]
@@ -110,30 +107,29 @@ class PreconditionedInverse(Energy):
 class FactoredCompletion(Energy):
     """Completion of a noisy matrix of low rank, with its factors ``U`` and ``V`` in the scratchpad.
 
-    In units of the problem's own signal, ``X = x / s``, the energy is
+    In units of the signal of the problem, ``X = x / s``, the energy is
 
     ``1/2 |seen * (U V' - X)|^2 + l/2 (|U|^2 + |V|^2) + 1/2 |y - answer|^2 / max(1, s^2)``,
 
-    where the answer repeats what was seen and is ``k s U V'`` elsewhere. At a minimum the last term is zero and the
-    factors are the most probable ones under normal priors; its divisor keeps the curvature in ``U`` and ``V`` bounded,
-    whatever the units of the problem, so that one step size serves all. Empirical Bayes sets the priors for each
-    problem from its observed entries: the signal variance is ``s^2 = max(m - noise^2, floor * noise^2)`` with ``m``
-    their mean square, and independent factors of equal variance with that signal have ``l = c sqrt(rank) noise^2 /
-    s^2`` for ``c = 1``. The most probable factors are more extreme than the average ones, for which a penalty ``c``
-    above 1 and a shrinkage ``k`` below 1 make up; these two are learned.
+    where the answer equals ``x`` at observed entries and ``k s U V'`` elsewhere. At a minimum the last term is zero,
+    and the factors are the most probable ones under normal priors. Its divisor bounds the curvature in ``U`` and ``V``
+    in any units, so that one step size suits all problems. The priors are set by empirical Bayes from the observed
+    entries of each problem: the signal variance is ``s^2 = max(m - noise^2, floor * noise^2)`` with their mean square
+    ``m``, and independent factors of equal variance with that signal have ``l = c sqrt(rank) noise^2 / s^2`` with
+    ``c = 1``. The most probable factors are more extreme than the average ones, which a penalty ``c`` above 1 and a
+    shrinkage ``k`` below 1 compensate; both are learned.
 
-    ``x`` and ``y`` are ``(batch, rows, columns)`` or flattened, with exact zeros in ``x`` for entries that were not
-    seen; the scratchpad is ``(batch, rows + columns, rank)``, the rows of ``U`` first.
+    ``x`` and ``y`` are ``(batch, rows, columns)`` or flattened, with exact zeros in ``x`` for unobserved entries; the
+    scratchpad is ``(batch, rows + columns, rank)``, the rows of ``U`` first.
 
     Args:
         rows: of a matrix.
         columns: of a matrix.
         rank: of ``U V'``.
         noise: standard deviation of the noise.
-        penalty: ``c`` to start from, positive.
-        shrinkage: ``k`` to start from, positive.
-        floor: the least signal variance, in units of that of the noise, positive. It bounds ``l``, and with it the
-            curvature.
+        penalty: initial ``c``, positive.
+        shrinkage: initial ``k``, positive.
+        floor: lower bound of the signal variance in units of the noise variance, positive; it bounds the curvature.
     """
 
     def __init__(
@@ -163,7 +159,7 @@ class FactoredCompletion(Energy):
         seen = (x != 0).sum((1, 2), keepdim=True)
         power = x.square().sum((1, 2), keepdim=True) / seen.clamp(min=1)
         variance = (power - self.noise**2).clamp(min=self.floor * self.noise**2)
-        variance = torch.where(seen > 0, variance, 1.0)  # without observations there is no unit: any will do
+        variance = torch.where(seen > 0, variance, 1.0)  # any unit is right without observations
         penalty = self.log_penalty.exp() * (math.sqrt(self.rank) * self.noise**2 / variance)
         unit = variance.sqrt()
         return x, x / unit, penalty, self.log_shrinkage.exp() * unit, 1 / variance.clamp(min=1)
@@ -184,7 +180,7 @@ class FactoredCompletion(Energy):
         return (squares.sum((1, 2)) + (penalty * z.square()).sum((1, 2))) / 2
 
     def config(self) -> dict[str, Any]:
-        """The arguments; penalty and shrinkage are those at the start, what was learned is among the weights."""
+        """The arguments, with the initial penalty and shrinkage; the learned values are in the state."""
         sizes = {"rows": self.rows, "columns": self.columns, "rank": self.rank}
         return sizes | {"noise": self.noise, **self._start, "floor": self.floor}
 

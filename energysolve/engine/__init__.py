@@ -1,1 +1,1 @@
-"""One solve, from the inside; nothing outside the library imports it."""
+"""The internals of one solve; private to the solver."""

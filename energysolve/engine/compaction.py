@@ -21,8 +21,8 @@ from .agreement import same_alone
 from .loop import Carry, Descent, Observer, run
 
 SHARE = 0.5
-"""Samples leave when at most this share of those in the computation is active. With one half, all verifications together
-cost less than two evaluations of the whole batch, and a step at most twice what its active samples alone would."""
+"""Samples leave when at most this share of those in the computation is active. With one half, all verifications
+together cost less than two evaluations of the whole batch, and a step at most twice what its active samples would."""
 
 
 class CompactionWarning(RuntimeWarning):

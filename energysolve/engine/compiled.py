@@ -8,8 +8,8 @@ import torch
 from .loop import Carry, Descent
 
 COMPILE_OPTIONS: dict[str, Any] = {"pattern_matcher": False}
-"""Of the compiler. torch 2.13's pattern matcher fuses ``torch.add(a, b @ c, alpha=...)`` into one product and forgets
-alpha; and fusing biases into products makes them slower than fusing them into the activations that follow.
+"""Options of `torch.compile`. The pattern matcher of torch 2.13 fuses ``torch.add(a, b @ c, alpha=...)`` into one
+product and drops alpha. It also fuses biases into products, which is slower than fusing them into the next activation.
 """
 
 

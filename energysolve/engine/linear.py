@@ -1,4 +1,4 @@
-"""Linear systems with one symmetric matrix for each sample, known only by its products."""
+"""Linear systems with one symmetric matrix per sample, given by its products with vectors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,8 +18,8 @@ class LinearSolution(NamedTuple):
 
     Attributes:
         value: with the structure of the right-hand side; zero where the solve failed.
-        indefinite: ``(batch,)`` bool, where a direction of zero or negative curvature was met.
-        failed: ``(batch,)`` bool, where the tolerance was not reached, for that reason or another.
+        indefinite: ``(batch,)`` bool, where a direction of zero or negative curvature was found.
+        failed: ``(batch,)`` bool, where the tolerance was not reached, for any reason.
     """
 
     value: Any
@@ -32,17 +32,20 @@ class LinearSolver(ABC):
 
     @abstractmethod
     def solve(self, operator: Callable[[Any], Any], right: Any, layout: Layout) -> LinearSolution:
-        """Solve; ``operator`` maps a tree with the rows of ``layout`` to another, each sample on its own."""
+        """Solve; ``operator`` maps trees with the rows of ``layout`` to such trees, each sample separately."""
 
 
 @dataclass(frozen=True)
 class CG(LinearSolver):
-    """Conjugate gradients for positive definite matrices, each sample with its own step lengths and its own end.
+    """Conjugate gradients for positive definite matrices, with step lengths and convergence per sample.
 
     Args:
-        rtol: done where the residual is at most ``rtol`` times the right-hand side; by default the 3/4 power of the
-            precision (2e-12 in float64, 6e-6 in float32).
+        rtol: converged where the norm of the residual is at most ``rtol`` times that of the right-hand side; by default
+            the 3/4 power of the precision (2e-12 in float64, 6e-6 in float32).
         max_steps: by default four times the dimension of the largest sample, at least 20.
+
+    Example:
+        >>> Implicit(linear_solver=CG(rtol=1e-8))
     """
 
     rtol: float | None = None
@@ -70,7 +73,7 @@ class CG(LinearSolver):
             curvature = layout.dot(direction, image)
             indefinite = indefinite | (active & ~(curvature > 0))
             active = active & ~indefinite
-            # Samples that are done take a step of zero; their own numbers may be 0/0.
+            # Converged samples take a step of zero; their quotients may be 0/0.
             length = torch.where(active, square / curvature, 0)
             value = _add(value, layout.where(active, layout.scale(length, direction), _zeros(value)))
             residual = _add(residual, layout.where(active, layout.scale(-length, image), _zeros(value)))

@@ -1,9 +1,8 @@
-"""The descent loop: the only one in the library.
+"""The descent loop.
 
-Iterate 0 is the initial point. At every iterate the energy and its gradient are evaluated and the halting criterion
-is asked; samples that it does not stop move on. A step proposes a candidate for every sample and accepts it only
-for samples that are still active and finite there, so freezing a halted sample and going back from a non-finite point
-are one and the same `where`.
+Iterate 0 is the initial point. At every iterate, the energy and its gradient are evaluated, and the halting criterion
+decides which samples stop. A step proposes a candidate for every sample and accepts it for samples that are active and
+finite there, so one `where` both freezes halted samples and reverts non-finite ones.
 """
 
 from collections.abc import Callable
@@ -24,7 +23,7 @@ __all__ = ["Carry", "Descent", "Observer", "Outcome", "StepInfo", "Trial", "all_
 
 
 class Carry(NamedTuple):
-    """What one iterate hands to the next.
+    """The state of the loop at one iterate.
 
     Attributes:
         step: 0-d int64, the index of this iterate.
@@ -32,9 +31,9 @@ class Carry(NamedTuple):
         initial_energy: ``(batch,)``.
         optimizer_state: of the inner optimizer.
         halting_state: of the halting criterion.
-        active: ``(batch,)`` bool, the samples that move on from here.
-        fired: ``(batch,)`` bool, the samples that the criterion has stopped.
-        steps: ``(batch,)`` int64, the updates that each sample has taken.
+        active: ``(batch,)`` bool, the samples that take another step.
+        fired: ``(batch,)`` bool, the samples stopped by the criterion.
+        steps: ``(batch,)`` int64, the number of updates of each sample.
     """
 
     step: Tensor
@@ -48,7 +47,7 @@ class Carry(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """The candidates for the next iterate, and what the criterion says of them."""
+    """The candidates for the next iterate, and the decision of the criterion on them."""
 
     step: Tensor
     at: Evaluation
@@ -58,7 +57,7 @@ class Trial(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The end of a descent, see `Solution`; ``at`` is the answer with its energy and gradient."""
+    """The result of a descent, see `Solution`; ``at`` is the answer with its energy and gradient."""
 
     at: Evaluation
     steps: Tensor
@@ -68,7 +67,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Descent:
-    """How the iterates of one solve follow from each other."""
+    """One solve as a sequence of iterates."""
 
     objective: Objective
     optimizer: InnerOptimizer
@@ -99,7 +98,7 @@ class Descent:
         return Carry(
             step=step,
             at=at,
-            initial_energy=at.energy.clone(),  # an alias would make compiled code distinguish the first step
+            initial_energy=at.energy.clone(),  # an alias would compile the first step separately
             optimizer_state=self.optimizer.init(free),
             halting_state=halting_state,
             active=finite & ~fires,
@@ -112,7 +111,7 @@ class Descent:
         return self.optimizer.step(carry.at, carry.optimizer_state, self.objective)
 
     def evaluate(self, carry: Carry) -> Trial:
-        """Evaluate a candidate for the next iterate of every sample, and ask the criterion about it."""
+        """Propose and evaluate a candidate for every sample, and apply the criterion to it."""
         candidate, optimizer_state = self.propose(carry)
         at = self.objective(candidate)
         step = carry.step + 1
@@ -130,7 +129,7 @@ class Descent:
         return Trial(step, at, optimizer_state, halting_state, fires)
 
     def accept(self, carry: Carry, trial: Trial) -> Carry:
-        """Accept the candidates of the samples that are active, and finite there."""
+        """Accept the candidates of samples that are active and finite there."""
         accepted = carry.active & self.objective.finite(trial.at)
         stops = accepted & trial.fires
         return Carry(
@@ -149,7 +148,7 @@ class Descent:
         )
 
     def advance(self, carry: Carry) -> Carry:
-        """From one iterate to the next."""
+        """One step."""
         return self.accept(carry, self.evaluate(carry))
 
 
@@ -157,7 +156,7 @@ Observer = Callable[[int, Carry], None]
 
 
 def all_halted(carry: Carry) -> bool:
-    """Whether no sample moves on."""
+    """Whether no sample is active."""
     return not carry.active.any()
 
 
@@ -171,16 +170,16 @@ def run(
     observers: tuple[Observer, ...] = (),
     stop: Callable[[Carry], bool] = all_halted,
 ) -> Carry:
-    """Advance ``carry``, which stands at iterate ``steps.start``, to ``steps.stop`` or until it is time to stop.
+    """Advance ``carry`` from iterate ``steps.start`` to ``steps.stop``, or until ``stop``.
 
     Args:
         descent: the solve.
         carry: the iterate to start from.
-        steps: the iterates to start a step from.
-        sync_every: how many steps may pass before the host asks the device whether it is time to stop.
+        steps: the iterates from which steps start.
+        sync_every: the host evaluates ``stop`` every so many steps, which waits for the device.
         advance: `Descent.advance`, or a compiled version of it.
         observers: called with each new iterate and its index.
-        stop: whether it is time to stop, which it is not where every sample moves on.
+        stop: whether to stop; must be False while all samples are active.
     """
     if sync_every == 1 and advance is Descent.advance:
         carry, steps = _run_together(descent, carry, steps, observers)
@@ -194,10 +193,7 @@ def run(
 
 
 def _run_together(descent: Descent, carry: Carry, steps: range, observers: tuple[Observer, ...]) -> tuple[Carry, range]:
-    """Advance for as long as every sample moves on, which needs no masks; and the steps that are left after that.
-
-    Only where the host may ask at every step.
-    """
+    """Fast path without masks while all samples are active. Returns the carry and the remaining steps."""
     if not carry.active.all():
         return carry, steps
     first = carry.step
@@ -221,7 +217,7 @@ def _run_together(descent: Descent, carry: Carry, steps: range, observers: tuple
 
 
 def outcome(carry: Carry, record: Any = None) -> Outcome:
-    """The end of a descent that stopped at ``carry``."""
+    """The outcome of a descent that stopped at ``carry``."""
     ran_out = torch.where(carry.active, Status.MAX_STEPS, Status.NONFINITE)
     status = torch.where(carry.fired, Status.CONVERGED, ran_out)
     return Outcome(carry.at, carry.steps, status, record)
@@ -232,5 +228,5 @@ def _check_fires(halting: Halting, fires: Any, energy: Tensor) -> None:
         got = f"{fires.dtype} of shape {tuple(fires.shape)}" if isinstance(fires, Tensor) else type(fires).__name__
         raise ValueError(
             f"The halting criterion {halting!r} returned {got}; expected torch.bool of shape "
-            f"{tuple(energy.shape)}, one decision for each sample."
+            f"{tuple(energy.shape)}, one decision per sample."
         )

@@ -1,4 +1,4 @@
-"""The energy of a batch and its gradient: the only place where either is computed."""
+"""The energy of a batch and its gradient with respect to the free variables; nothing else computes either."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from ..trees import tree_leaves, tree_unflatten
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """An energy with its problem fixed: a function of the free variables alone.
+    """An energy of a fixed problem, as a function of the free variables.
 
     Args:
         function: ``function(context, *free) -> (batch,)``.
-        context: the problem, or what the energy's ``encode`` made of it.
+        context: the encoded problem.
         layout: which rows of the free variables belong to which sample.
     """
 
@@ -28,15 +28,15 @@ class Objective:
     layout: Layout
 
     def __call__(self, free: Any, *, track: bool = False) -> Evaluation:
-        """Energies and gradients at ``free``; part of the outer gradient graph only with ``track``.
+        """Energies and gradients at ``free``, which carry gradients themselves only with ``track``.
 
         Raises:
-            ValueError: if the energy is not a floating ``(batch,)`` tensor that autograd can follow back to ``free``.
+            ValueError: if the energy is not a floating-point tensor ``(batch,)`` that depends on ``free``.
         """
         return self._evaluate(free, track)[0]
 
     def checked(self, free: Any) -> Evaluation:
-        """As calling it, for the first evaluation of a solve: the energy must depend on the free variables."""
+        """The first evaluation of a solve, which also checks that the energy depends on the free variables."""
         at, depends = self._evaluate(free, track=False)
         if not depends:
             raise ValueError(_NO_GRADIENT)
@@ -48,7 +48,7 @@ class Objective:
         return sum(probes[1:], start=probes[0]) == at.energy - at.energy
 
     def surely_finite(self, at: Evaluation) -> Bool[Tensor, " batch"]:
-        """As `finite`, reading each gradient once and writing nothing; False too where the sum of one overflows."""
+        """A cheaper `finite` that reads each gradient once; also False where the sum of its entries overflows."""
         totals = [self.layout.sum(leaf) for leaf in tree_leaves(at.gradient)]
         total = sum(totals[1:], start=totals[0])
         return total - total == at.energy - at.energy
@@ -90,7 +90,7 @@ class Objective:
             and energy.requires_grad
         ):
             return
-        expected = f"expected a floating tensor of shape ({self.layout.batch},), one energy for each sample"
+        expected = f"expected a floating-point tensor of shape ({self.layout.batch},), one energy per sample"
         if not isinstance(energy, Tensor):
             raise ValueError(f"The energy returned a {type(energy).__name__}; {expected}.")
         if energy.shape != (self.layout.batch,):
@@ -104,11 +104,11 @@ class Objective:
 
 
 _NO_GRADIENT = (
-    "The energy does not depend on y (or z) in a way that autograd can follow, so it has no gradient to descend. "
-    "Compute it from y with differentiable torch operations: no .detach(), no .item(), no numpy, no torch.no_grad()."
+    "The energy does not depend on y (or z) as far as autograd can see, so there is no gradient to descend. Compute it "
+    "from y with differentiable torch operations: no .detach(), no .item(), no numpy, no torch.no_grad()."
 )
 
 
 def full_precision(energy: Tensor) -> Tensor:
-    """Energies in float32 or better: half precision cannot resolve the small changes that halting looks at."""
+    """Energies in float32 or better; half precision cannot resolve the small changes that halting criteria compare."""
     return energy.float() if energy.dtype in (torch.float16, torch.bfloat16) else energy

@@ -1,4 +1,4 @@
-"""What watches a descent: recorders, and the memory of where the last steps of each sample began."""
+"""Observers of a descent: recorders, and where the last steps of each sample began."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from .loop import Carry
 
 
 class Recording:
-    """An observer that feeds a recorder."""
+    """An observer that passes the iterates to a recorder."""
 
     def __init__(self, recorder: Recorder, carry: Carry, layout: Layout):
         self._recorder = recorder
@@ -26,16 +26,16 @@ class Recording:
 
 
 class StepStart(NamedTuple):
-    """Where the last steps of each sample began: its free variables and the optimizer's state there."""
+    """Where the last steps of each sample began: the free variables and the optimizer's state."""
 
     free: Any
     optimizer_state: Any
 
 
 class LastSteps:
-    """An observer that keeps, for each sample, the iterate from which its last ``length`` steps began.
+    """An observer that keeps the iterate at which the last ``length`` steps of each sample began.
 
-    A ring of ``length`` slots, into which only samples that move on are written: memory does not grow with the number
+    It is a ring of ``length`` slots, to which only active samples are written, so memory does not grow with the number
     of steps.
     """
 
@@ -54,7 +54,7 @@ class LastSteps:
         self._slots[slot] = new if old is None else where_state(self._layout, carry.active, new, old)
 
     def beginning(self, steps: Tensor) -> StepStart:
-        """The state from which each sample, having taken ``steps`` in all, began its last ones."""
+        """Where each sample began its last steps, given the number of steps that it took in total."""
         length = len(self._slots)
         first = torch.where(steps < length, 0, steps % length)
         chosen = self._slots[0]
@@ -67,9 +67,9 @@ class LastSteps:
 
 
 def where_state(layout: Layout, mask: Tensor, new: Any, old: Any) -> Any:
-    """`Layout.where` for optimizer states: a step count that all samples shared becomes one for each row.
+    """`Layout.where` for optimizer states: a shared step count becomes one count per row.
 
-    What is not a tensor (the transformation in a torchopt state) is taken from ``new``.
+    Leaves that are not tensors, such as the transformation in a torchopt state, are taken from ``new``.
     """
 
     def select(a: Any, b: Any) -> Any:

@@ -1,5 +1,6 @@
 """Gradients of the last steps: the steps are repeated with tracking, and their gradient is attached to the answers."""
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -97,16 +98,14 @@ def stand_in(solve: Solve, context: Any, valid: Tensor, free: Any, found: Outcom
     rows = solve.layout.stand_in(valid)
     if rows is not None:
         take = partial(tree_map, lambda leaf: leaf.index_select(0, rows) if _has_rows(leaf) else leaf)
-        try:
+        with suppress(Exception):  # of any kind: selected tensors that do not fit reach the user's code
             replaced = solve.encoded(rows)
             with torch.no_grad():
                 known = solve.descent(detach(context)).objective(detach(free)), found.at
                 moved = solve.descent(detach(replaced)).objective
                 same = same_alone(known, [moved(take(detach(at.free))) for at in known], solve.layout, valid)
-        except Exception:  # of any kind: selected tensors that do not fit reach the user's code
-            same = False
-        if same:
-            return replaced, take(tree)
+            if same:
+                return replaced, take(tree)
     return context, tree_map(_finite_entries, tree)
 
 

@@ -1,7 +1,7 @@
 """Solves with all their iterates, and the energies of other candidate answers to the same problems.
 
-One problem of a batch at a time, with its answer as one vector: the entries of all the leaves of ``y`` that belong to
-it, one after the other. So answers may be vectors, matrices, images, trees of them, or the edges of graphs.
+The answer to one problem is treated as a vector: the entries of all leaves of ``y`` that belong to it, concatenated. So
+answers may be vectors, matrices, images, trees of them, or the edges of graphs.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..energy import Energy
-from ..engine.objective import Objective
-from ..layout import Dense, Layout, layout_of, select_problems
-from ..recorders import Path, Trajectory
+from ..layout import Dense, Layout, select_problems
+from ..ragged import rows_select
+from ..recorders import Nothing, Path, Trajectory
 from ..solution import Solution
-from ..solver import EnergySolver
+from ..solver import EnergySolver, same_to_rounding
 from ..trees import tree_leaves, tree_unflatten
 
 _ENTRIES = 2**21
-"""How many entries of candidates are evaluated together, at most: this bounds the memory."""
+"""The most entries of candidates that are evaluated together, which bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +28,7 @@ class DescentPath:
     """A solve with all its iterates, see `descent`.
 
     Attributes:
-        solver: that made it.
+        solver: the solver.
         x: the problems.
         layout: of the answers.
         solution: of the solve, with a `Path` as its record.
@@ -42,15 +41,15 @@ class DescentPath:
 
     @property
     def problems(self) -> int:
-        """How many problems were solved."""
+        """The number of problems."""
         return self.layout.batch
 
     def iterates(self, problem: int = 0) -> Float[Tensor, "iterates size"]:
-        """The answers to one problem, from the initial point to the last step that it took."""
+        """The iterates of one problem, from the initial point to its answer."""
         return torch.stack([self.flat(y, problem) for y in self._record.y[: self._length(problem)]])
 
     def energies(self, problem: int = 0) -> Float[Tensor, " iterates"]:
-        """The energies of the `iterates`, each with the scratchpad of its step."""
+        """The energies of the `iterates`, each with the scratchpad of the same step."""
         return torch.stack([energy[problem] for energy in self._record.energy[: self._length(problem)]])
 
     def squared_errors(self, target: Any, problem: int = 0) -> Float[Tensor, "iterates size"]:
@@ -63,7 +62,7 @@ class DescentPath:
         return (self.iterates(problem) - self.flat(target, problem)).square()
 
     def flat(self, y: Any, problem: int = 0) -> Float[Tensor, " size"]:
-        """What belongs to one problem in answers to all of them, as a vector.
+        """The answer to one problem, out of answers to all of them, as a vector.
 
         Raises:
             ValueError: if ``y`` does not have the shapes of the answers of the solve.
@@ -77,39 +76,35 @@ class DescentPath:
     def energy_of(self, candidates: Float[Tensor, "n size"], problem: int = 0) -> Float[Tensor, " n"]:
         """The energies of candidate answers to one problem, with the scratchpad held at that of the solution.
 
-        The problem is encoded once, in as many copies as candidates are evaluated together: one under layouts other
-        than `Dense`, whose samples may differ in size.
+        Candidates are evaluated together, each with a copy of the problem; one at a time under layouts other than
+        `Dense`, whose samples may differ in size.
 
         Raises:
-            ValueError: if the problem cannot be taken out of its batch: its answer has another energy alone. This is so
-                where problems share a tensor that is as large as the batch.
+            ValueError: if the problem cannot be selected from its batch, because its answer has another energy alone;
+                for example where problems share a tensor that is as large as the batch.
         """
         answer = self.flat(self.solution.y, problem)
         rows = torch.cat((answer.unsqueeze(0), candidates.to(answer)))
         most = max(1, _ENTRIES // max(1, rows.shape[1])) if isinstance(self.layout, Dense) else 1
         together = min(most, len(rows))
         rows = torch.cat((rows, rows[-1:].expand(-len(rows) % together, -1)))
-        objective, held = self._alone(problem, together)
-        energies = torch.cat([objective((self._shaped(part, problem), *held)).energy for part in rows.split(together)])
+        still, x, z = self._alone(problem, together)
+        with torch.no_grad():
+            parts = [still.minimize(x, self._shaped(part, problem), z).energy for part in rows.split(together)]
+        energies = torch.cat(parts)
         self._check_alone(energies[0], problem)
         return energies[1 : len(candidates) + 1]
 
-    def _alone(self, problem: int, copies: int) -> tuple[Objective, tuple[Any, ...]]:
-        """The energy of one problem, in copies, and their scratchpads, if there are any."""
+    def _alone(self, problem: int, copies: int) -> tuple[EnergySolver, Any, Any]:
+        """A solver that takes no step, with copies of one problem and of its scratchpad."""
         samples = self._samples(problem, copies)
         layout, rows = self.layout.select(samples)
-        energy, x = self.solver.energy, select_problems(self.x, samples, self.layout)
-        with torch.no_grad():
-            context = energy.encode(x) if isinstance(energy, Energy) else x
-        objective = Objective(energy.evaluate if isinstance(energy, Energy) else energy, context, layout)
-        z = self.solution.z
-        if z is None:
-            return objective, ()
-        held = [leaf.detach().index_select(0, rows) for leaf in tree_leaves((z,))]
-        return objective, tree_unflatten((z,), held)
+        still = self.solver.replace(max_steps=0, recorder=Nothing(), layout=lambda x: layout)
+        x = select_problems(self.x, samples, self.layout, self.solver.select)
+        return still, x, rows_select(self.solution.z, rows)
 
     def _shaped(self, candidates: Tensor, problem: int) -> Any:
-        """Vectors as answers to copies of the problem."""
+        """Vectors in the form of answers to copies of the problem."""
         _, rows = self.layout.select(self._samples(problem, 1))
         leaves = tree_leaves((self.solution.y,))
         parts = candidates.split([len(rows) * leaf.shape[1:].numel() for leaf in leaves], dim=1)
@@ -118,12 +113,13 @@ class DescentPath:
 
     def _check_alone(self, energy: Tensor, problem: int) -> None:
         known = self.solution.energy[problem]
-        rounding = torch.finfo(known.dtype).eps ** 0.5
-        if not torch.allclose(energy, known, rtol=rounding, atol=rounding, equal_nan=True):
+        change = (known - self._record.energy[0][problem]).abs().nan_to_num(0, 0, 0)
+        eps = torch.finfo(tree_leaves((self.solution.y,))[0].dtype).eps
+        if bool(known.isfinite()) and not same_to_rounding(known, energy, change, eps):
             raise ValueError(
-                f"Problem {problem} cannot be taken out of its batch: the energy of its answer is {float(known):.6g} "
-                f"in the batch and {float(energy):.6g} alone. If its problems share a tensor that is as large as the "
-                "batch, solve a batch of another size."
+                f"Problem {problem} cannot be selected from its batch: the energy of its answer is {float(known):.6g} "
+                f"in the batch and {float(energy):.6g} alone. If the problems share a tensor that is as large as the "
+                "batch, give the solver select=, or solve a batch of another size."
             )
 
     def _samples(self, problem: int, copies: int) -> Tensor:
@@ -149,28 +145,33 @@ def descent(
     y: Any = None,
     z: Any = None,
     *,
-    steps: int | None = None,
+    max_steps: int | None = None,
     generator: torch.Generator | None = None,
 ) -> DescentPath:
-    """Solve problems and keep every iterate.
+    """Solve problems and record every iterate.
 
     Args:
-        solver: any solver; its recorder is replaced for this solve.
+        solver: any solver; its recorder is not used.
         x: the problems.
         y: initial answers; by default from the solver's ``init``.
         z: initial scratchpads; by default from the solver's ``scratchpad``.
-        steps: the most steps, in place of the solver's ``max_steps``.
-        generator: for initial answers that are drawn at random.
+        max_steps: replaces the solver's ``max_steps``.
+        generator: source of random initial answers.
 
     Raises:
         ValueError: if there is no problem, or as `EnergySolver.minimize` does.
+
+    Example:
+        >>> path = descent(solver, x)
+        >>> path.iterates(0).shape  # of the first problem
+        torch.Size([27, 3])
     """
-    layout = layout_of(x) if solver.layout is None else solver.layout(x)
+    layout = solver.layout_of(x)
     if layout.batch == 0:
-        raise ValueError("The batch is empty, so there is no descent to look at.")
+        raise ValueError("The batch is empty; descent needs at least one problem.")
     recording = solver.replace(recorder=Trajectory())
     with torch.no_grad():
-        solution = recording.minimize(x, y, z, max_steps=steps, generator=generator)
+        solution = recording.minimize(x, y, z, max_steps=max_steps, generator=generator)
     return DescentPath(solver, x, layout, solution)
 
 

@@ -16,8 +16,8 @@ class Axes(NamedTuple):
     """The axes of a slice.
 
     Attributes:
-        directions: orthonormal, one for each axis.
-        zero: the answer at which the coordinates are zero.
+        directions: orthonormal, one per axis.
+        zero: the answer whose coordinates are zero.
         labels: of the axes.
     """
 
@@ -39,29 +39,32 @@ class Coordinates:
     """Elements of the answer as axes, by default the first two, as in Figure 1 of the paper.
 
     Args:
-        elements: their indices, from 0.
+        elements: which ones, counted from 1 like the labels of the axes: element 1 is ``y_1``.
+
+    Example:
+        >>> plane(path, directions=Coordinates((1, 4)))  # axes y_1 and y_4
     """
 
-    elements: Sequence[int] = (0, 1)
+    elements: Sequence[int] = (1, 2)
 
     def __call__(self, iterates: Float[Tensor, "iterates size"]) -> Axes:
         size = iterates.shape[1]
-        if len(set(self.elements)) < len(self.elements) or not all(0 <= element < size for element in self.elements):
-            raise ValueError(f"Coordinates needs different elements in [0, {size}), got {tuple(self.elements)}.")
+        if len(set(self.elements)) < len(self.elements) or not all(1 <= element <= size for element in self.elements):
+            raise ValueError(f"Coordinates needs different elements from 1 to {size}, got {tuple(self.elements)}.")
         directions = iterates.new_zeros(len(self.elements), size)
-        directions[range(len(self.elements)), list(self.elements)] = 1
-        return Axes(directions, torch.zeros_like(iterates[0]), tuple(f"$y_{{{e + 1}}}$" for e in self.elements))
+        directions[range(len(self.elements)), [element - 1 for element in self.elements]] = 1
+        return Axes(directions, torch.zeros_like(iterates[0]), tuple(f"$y_{{{element}}}$" for element in self.elements))
 
 
 @dataclass(frozen=True)
 class Principal:
     """The principal directions of the descent as axes, with the answer at zero.
 
-    They are the right singular vectors of the iterates less the answer, the largest singular value first, and point
-    towards the initial point. Where the descent is straight, those after the first are any directions orthogonal to it.
+    They are the right singular vectors of the iterates minus the answer, largest singular value first, and point
+    towards the initial point. If the descent is straight, those after the first are arbitrary orthogonal directions.
 
     Args:
-        count: how many.
+        count: the number of directions.
     """
 
     count: int = 2
@@ -75,7 +78,7 @@ class Principal:
         if len(directions) < self.count:
             raise ValueError(
                 f"A descent of {len(iterates) - 1} steps to an answer of {len(answer)} elements has "
-                f"{len(directions)} principal directions, not {self.count}. Use Coordinates(...), or solve for longer."
+                f"{len(directions)} principal directions, not {self.count}. Use Coordinates(...), or allow more steps."
             )
         away = directions @ (iterates[0] - answer) < 0
         directions = torch.where(away[:, None], -directions, directions)
@@ -86,18 +89,18 @@ class Principal:
 class Slice:
     """Energies on a line or a plane through the answer to one problem.
 
-    Off the slice nothing moves: every other direction is held at the answer. Iterates of the descent and the target are
-    projected onto it, so the energies there are not those that the descent met, unless answers have no more elements
-    than the slice has axes; ``off`` says how far they are.
+    All other directions are fixed at the answer. Iterates and target are projected onto the slice, so their energies
+    there differ from those of the descent, unless answers have as many elements as the slice has axes; ``off`` gives
+    the distances.
 
     Attributes:
-        axes: with the directions and labels.
+        axes: directions and labels.
         grid: the coordinates at which energies were evaluated, along each axis.
         energy: ``(n,)``, or ``(n, n)`` with the first axis first.
         path: coordinates of the iterates, the answer last.
         path_energy: the energies at the iterates, projected onto the slice.
         off: the distance of each iterate from the slice.
-        target: coordinates of the right answer, where it is known.
+        target: coordinates of the right answer, if known.
     """
 
     axes: Axes
@@ -121,12 +124,12 @@ def line(
     """The energy along one direction, through the answer to one problem.
 
     Args:
-        path: of the problems, from `descent`.
-        target: their right answers, to be marked.
-        problem: the index of the one to look at.
-        directions: from the iterates to an `Axes` of one direction: ``Principal(1)``, ``Coordinates((0,))``.
-        resolution: how many points, 2 or more.
-        margin: how far the slice goes beyond iterates and target on each side, as a share of their range.
+        path: the result of `descent`.
+        target: the right answers, to be marked.
+        problem: the index of the problem.
+        directions: from the iterates to `Axes` of one direction, such as ``Principal(1)`` or ``Coordinates((1,))``.
+        resolution: the number of points, 2 or more.
+        margin: how far the slice extends beyond iterates and target on each side, as a share of their range.
 
     Raises:
         ValueError: if there is no such problem, or not one direction.
@@ -146,12 +149,12 @@ def plane(
     """The energy on a plane through the answer to one problem (Figure 1 of the paper).
 
     Args:
-        path: of the problems, from `descent`.
-        target: their right answers, to be marked.
-        problem: the index of the one to look at.
-        directions: from the iterates to an `Axes` of two directions: ``Coordinates((0, 1))``, ``Principal()``.
-        resolution: how many points along each axis, 2 or more.
-        margin: how far the slice goes beyond iterates and target on each side, as a share of their range.
+        path: the result of `descent`.
+        target: the right answers, to be marked.
+        problem: the index of the problem.
+        directions: from the iterates to `Axes` of two directions, such as ``Coordinates((1, 2))`` or ``Principal()``.
+        resolution: the number of points along each axis, 2 or more.
+        margin: how far the slice extends beyond iterates and target on each side, as a share of their range.
 
     Raises:
         ValueError: if there is no such problem, or not two directions.
@@ -190,7 +193,7 @@ def _slice(
 
 
 def _grid(marked: Tensor, resolution: int, margin: float) -> tuple[Tensor, ...]:
-    """Coordinates along each axis, around all that is marked."""
+    """Coordinates along each axis, around all marked points."""
     low, high = marked.amin(0), marked.amax(0)
     width = torch.where(high > low, high - low, torch.ones_like(low))
     low, high = low - margin * width, high + margin * width

@@ -1,4 +1,4 @@
-"""Inner optimizers: how one step moves the answers."""
+"""Inner optimizers: how a step changes the answers."""
 
 from .base import InnerOptimizer
 from .projected import Ball, Box, Projected, Simplex

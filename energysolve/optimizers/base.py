@@ -16,7 +16,7 @@ class Evaluation(NamedTuple):
     Attributes:
         free: the free variables, ``(y,)`` or ``(y, z)``, each a tensor or a tree of tensors.
         energy: ``(batch,)``.
-        gradient: of the summed energy, with the structure of ``free``: row by row the gradient of each sample.
+        gradient: with the structure of ``free``; the rows of a sample hold the gradient of its energy.
     """
 
     free: Any
@@ -27,9 +27,9 @@ class Evaluation(NamedTuple):
 class InnerOptimizer(ABC):
     """One step of descent on the free variables ``(y,)`` or ``(y, z)``.
 
-    Optimizers are pure: configuration in the object, everything that changes in an explicit state. Each sample must
-    move as if it were alone in the batch. Every tensor in the state either has the rows of the free variables or no
-    dimension at all (a step count).
+    Optimizers are pure: the object holds the configuration, and everything that changes is explicit state. A step of
+    one sample must not depend on the others. Every tensor in the state has the rows of the free variables, or no
+    dimension (a step count).
     """
 
     @abstractmethod
@@ -38,16 +38,16 @@ class InnerOptimizer(ABC):
 
     @abstractmethod
     def step(self, at: Evaluation, state: Any, evaluate: Callable[[Any], Evaluation]) -> tuple[Any, Any]:
-        """The next free variables, and the state for the step after.
+        """The next free variables, and the next state.
 
         Args:
             at: the current free variables with their energy and gradient.
-            state: what the last step (or `init`) returned.
-            evaluate: energies and gradients anywhere else, for optimizers that look ahead, such as a line search.
+            state: from the last step, or from `init`.
+            evaluate: energies and gradients at other points, for optimizers such as a line search.
         """
 
     def residual(self, at: Evaluation) -> Any:
-        """What vanishes at a minimum, seen by gradient criteria: the gradient, unless the optimizer is constrained."""
+        """What vanishes at a minimum and gradient criteria see: the gradient, or the projected gradient."""
         return at.gradient
 
 

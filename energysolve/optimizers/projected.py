@@ -15,16 +15,18 @@ from .base import Evaluation, InnerOptimizer
 
 @dataclass(frozen=True)
 class Projected(InnerOptimizer):
-    """Projects ``y`` back onto a constraint set after each step of another optimizer.
+    """Projects ``y`` onto a constraint set after each step of another optimizer.
 
-    Halting criteria that look at the gradient see the projected gradient ``y - projection(y - gradient)``, which
-    vanishes exactly at the constrained stationary points. A scratchpad is not constrained. The initial point is left
-    as it is.
+    Gradient criteria see the projected gradient ``y - projection(y - gradient)``, which vanishes exactly at the
+    constrained stationary points. Scratchpads are not constrained, and the initial point is not projected.
 
     Args:
         optimizer: the optimizer whose steps are projected.
-        projection: a function from ``y`` to the nearest feasible ``y``, each sample on its own: `Box`, `Simplex`,
-            `Ball`, or the user's.
+        projection: from ``y`` to the nearest feasible ``y``, each sample separately: `Box`, `Simplex`, `Ball` or any
+            other function.
+
+    Example:
+        >>> Projected(SGD(0.1), Box(low=0.0))  # y >= 0
     """
 
     optimizer: InnerOptimizer
@@ -34,7 +36,7 @@ class Projected(InnerOptimizer):
         if not isinstance(self.optimizer, InnerOptimizer):
             raise TypeError(f"Projected needs an inner optimizer such as SGD(0.1), got {self.optimizer!r}.")
         if not callable(self.projection):
-            raise TypeError(f"Projected needs a projection that can be called on y, got {self.projection!r}.")
+            raise TypeError(f"Projected needs a function of y as its projection, got {self.projection!r}.")
 
     def init(self, free):
         return self.optimizer.init(free)
@@ -77,7 +79,7 @@ class Ball:
     def __call__(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
         square = y.square().sum(-1, keepdim=True)
         outside = square > self.radius**2
-        # The root is taken of 1 inside the ball, so that its derivative is finite at the centre.
+        # Inside the ball the root is taken of 1, so that its derivative is finite at the centre.
         norm = torch.where(outside, square, torch.ones_like(square)).sqrt()
         return torch.where(outside, y * (self.radius / norm), y)
 

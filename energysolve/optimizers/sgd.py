@@ -10,12 +10,15 @@ from .base import InnerOptimizer, check_step_size
 
 @dataclass(frozen=True)
 class SGD(InnerOptimizer):
-    """Gradient descent, Eq. 3 of the paper: ``y - lr * gradient``, bit by bit as `torch.optim.SGD`.
+    """Gradient descent ``y - lr * gradient`` (Eq. 3 of the paper), bit-identical to `torch.optim.SGD`.
 
-    Written out rather than adapted from torchopt: on small problems the detour costs more than the step.
+    It does not use torchopt, whose overhead on small problems exceeds the cost of the step.
 
     Args:
         lr: the step size λ.
+
+    Example:
+        >>> EnergySolver(energy, SGD(lr=0.1), init=Uniform((3,)))
     """
 
     lr: float
@@ -31,6 +34,6 @@ class SGD(InnerOptimizer):
 
     def _move(self, leaf, slope):
         if torch.compiler.is_compiling():
-            # For users' own torch.compile: see `COMPILE_OPTIONS` for what it does to the line below.
+            # torch.compile without `COMPILE_OPTIONS` would drop alpha in the line below.
             return leaf - self.lr * slope
         return torch.add(leaf, slope, alpha=-self.lr)

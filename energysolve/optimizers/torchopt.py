@@ -16,7 +16,7 @@ from .base import InnerOptimizer, check_step_size
 
 
 class TorchOptState(NamedTuple):
-    """The transformation of this solve, which may hold hidden state of its own, with its explicit state."""
+    """The transformation of one solve, which may have hidden state, and its explicit state."""
 
     transformation: GradientTransformation
     inner: Any
@@ -32,7 +32,7 @@ class _Adapter(InnerOptimizer):
         params = _matrices(free)
         inner = transformation.init(params)
         if params[0].dtype == torch.float64:
-            # torchopt takes powers of its integer counts, for Adam's bias correction, in torch's default precision.
+            # For Adam's bias correction, torchopt raises its integer counts to powers in torch's default precision.
             inner = tree_map(_count_in_double, inner)
         return TorchOptState(transformation, inner)
 
@@ -51,11 +51,13 @@ class _Adapter(InnerOptimizer):
 class TorchOpt(_Adapter):
     """Any torchopt gradient transformation.
 
-    The leaves of the free variables reach it as a flat tuple of matrices (rows, features).
+    It receives the leaves of the free variables as a flat tuple of matrices (rows, features).
 
     Args:
-        factory: called without arguments, returns a new transformation; called once a solve, since some
-            transformations keep hidden state between uses. ``lambda: torchopt.adamw(1e-2)``, say.
+        factory: called without arguments once per solve, returns a new transformation; some have hidden state.
+
+    Example:
+        >>> TorchOpt(lambda: torchopt.adamw(1e-2))
     """
 
     factory: Callable[[], Any]
@@ -80,7 +82,7 @@ class Momentum(_Adapter):
 
     Args:
         lr: the step size λ.
-        momentum: the decay of the running sum of gradients, in [0, 1).
+        momentum: decay of the running sum of gradients, in [0, 1).
     """
 
     lr: float
@@ -109,8 +111,8 @@ class Adam(_Adapter):
         check_step_size("Adam", self.lr)
 
     def _transformation(self):
-        # Under the root, so that the square root can be differentiated where a gradient has always been zero; its
-        # own root, 1e-18, does not change a value beside torchopt's eps of 1e-8.
+        # eps_root keeps the derivative of the root finite where a gradient has always been zero. Its root, 1e-18, is
+        # too small beside torchopt's eps of 1e-8 to change a value.
         return torchopt.adam(self.lr, eps_root=1e-36)
 
 

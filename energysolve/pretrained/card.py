@@ -1,10 +1,11 @@
-"""The model card of a saved solver: its ``README.md``, written from its configuration and from nothing else."""
+"""The model card of a saved solver: its ``README.md``, generated from its configuration alone."""
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .registry import LIBRARY
 from .serialization import from_config
 
 _SEAL = "<!-- Written by energysolve, anew with each save until somebody edits it. sha256 of the text above: "
@@ -47,21 +48,19 @@ def model_card(config: Mapping[str, Any], name: str) -> str:
 
     Args:
         config: the content of its ``config.json``.
-        name: what `EnergySolver.from_pretrained` is to be given: a folder or an id on the hub.
+        name: the argument for `EnergySolver.from_pretrained`: a folder or an id on the hub.
 
     Returns:
-        Markdown with a metadata header and a seal at its end, by which `unedited` knows it again. Training metadata and
-        the evaluation in it are shown where there are any.
+        Markdown with a metadata header, and a seal at its end by which `unedited` recognizes it. Training metadata and
+        the evaluation in it are included if there are any.
     """
-    energy = config["energy"]
-    given = energy.get("config") is None
-    elsewhere = f"\nHere `energy` is a `{_line(energy['class'])}`, whose code is not part of the model.\n"
+    argument, note = _energy_argument(config["energy"])
     sections = [
         _CARD.format(
             title=_line(name),
             version=_line(config.get("energysolve", "(unknown version)")),
-            arguments=json.dumps(name, ensure_ascii=False) + (", energy=energy" if given else ""),
-            note=elsewhere if given else "",
+            arguments=json.dumps(name, ensure_ascii=False) + argument,
+            note=note,
             settings=_settings(config),
         )
     ]
@@ -76,9 +75,19 @@ def model_card(config: Mapping[str, Any], name: str) -> str:
 
 
 def unedited(card: str) -> bool:
-    """Whether a card is as `model_card` wrote it, so that nobody's words are lost by replacing it."""
+    """Whether a card is exactly as `model_card` wrote it, so that replacing it loses nobody's edits."""
     text, mark, _ = card.rpartition(_SEAL)
     return bool(mark) and card == text + _seal(text)
+
+
+def _energy_argument(energy: Mapping[str, Any]) -> tuple[str, str]:
+    """What to pass to `EnergySolver.from_pretrained` for an energy that the library cannot build, and a note on it."""
+    cls = _line(energy["class"])
+    if energy.get("config") is None:
+        return ", energy=energy", f"\nHere `energy` is a `{cls}`, whose code is not part of the model.\n"
+    if cls in LIBRARY:
+        return "", ""
+    return f", energy={cls}", f"\nThe code of the class `{cls}` is not part of the model.\n"
 
 
 def _seal(text: str) -> str:
@@ -96,7 +105,7 @@ def _settings(config: Mapping[str, Any]) -> str:
 
 
 def _evaluation(evaluation: Any) -> str:
-    """A table with a column for each difficulty; other forms of evaluation as they are."""
+    """A table with a column for each difficulty; evaluations of another form as JSON."""
     if not isinstance(evaluation, Mapping) or not all(isinstance(each, Mapping) for each in evaluation.values()):
         return _json(evaluation)
     columns = {difficulty: dict(_flat(measures)) for difficulty, measures in evaluation.items()}
@@ -105,7 +114,7 @@ def _evaluation(evaluation: Any) -> str:
     table = _table(["", *columns], rows)
     if all(_label(name) == name for name in names):
         return table
-    return f"{table}\n\nAn error says something only beside its floor: what a trivial answer gets on the same problems."
+    return f"{table}\n\nCompare an error with its floor: the error of a trivial answer to the same problems."
 
 
 def _label(name: str) -> str:

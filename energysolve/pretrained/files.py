@@ -1,7 +1,7 @@
 """A solver with a trained energy as a folder: ``model.safetensors``, ``config.json`` and a ``README.md``.
 
 The configuration names the format, the energy with its arguments, the parts of the solver and the checksum of the
-weights, so that a folder that is damaged or belongs to something else is recognized before anything is built.
+weights. A damaged or foreign folder is therefore recognized before anything is built.
 """
 
 import hashlib
@@ -15,11 +15,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..energies.mlp import MLPEnergy
-from ..energies.structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
-from ..files import write_atomic
+from ..files import write_atomic, write_json
 from ..version import __version__
 from .card import model_card, unedited
+from .registry import ENERGIES, has_config, name_is_taken
 from .serialization import from_config, to_config
 
 WEIGHTS = "model.safetensors"
@@ -27,16 +26,11 @@ CONFIG = "config.json"
 CARD = "README.md"
 FORMAT_VERSION = 1
 
-_ENERGIES: dict[str, type] = {
-    cls.__name__: cls for cls in (MLPEnergy, SharedQuadratic, PreconditionedInverse, FactoredCompletion)
-}
-"""Energies that can be built again from their ``config()``; others are given to `load`."""
-
 _PARTS = ("optimizer", "init", "halting", "differentiation", "recorder", "scratchpad")
 _OPTIONAL = ("init", "scratchpad")
 _NUMBERS = ("max_steps", "compile", "compact", "sync_every")
 _LATER = {"compact": False}
-"""Entries that configurations written by earlier versions lack, with what those versions did."""
+"""Entries that configurations of earlier versions lack, with the behaviour of those versions."""
 _SHIPPED = Path(__file__).parent
 
 
@@ -50,12 +44,12 @@ def save(solver: Any, path: Path, training: Mapping[str, Any] | None = None, nam
 
     Args:
         solver: an `EnergySolver` whose energy is a module.
-        path: the folder, made if need be; files there are replaced, each at once.
-        training: how the energy was trained, JSON-able, kept as it is under ``"training"``.
-        name: what the model card calls the solver, by default the name of the folder.
+        path: the folder, created if it does not exist; each file in it is replaced atomically.
+        training: how the energy was trained, as plain JSON, stored under ``"training"``.
+        name: the solver's name in the model card, by default the name of the folder.
 
     Raises:
-        TypeError: if a part cannot be written down; nothing is written then.
+        TypeError: if a part cannot be represented in JSON; nothing is written then.
     """
     weights = safetensors.torch.save(_tensors(solver.energy), metadata={"format": "pt"})
     config: dict[str, Any] = {
@@ -68,18 +62,18 @@ def save(solver: Any, path: Path, training: Mapping[str, Any] | None = None, nam
     if training is not None:
         config["training"] = dict(training)
     try:
-        text = json.dumps(config, indent=2, allow_nan=False) + "\n"
+        json.dumps(config, allow_nan=False)  # fails before anything is written
     except (TypeError, ValueError) as error:
         raise TypeError(f"The energy's config() and the training metadata must be plain JSON: {error}") from error
     path.mkdir(parents=True, exist_ok=True)
     # The weights first: a folder is recognized by its configuration.
     write_atomic(path / WEIGHTS, weights)
-    write_atomic(path / CONFIG, text.encode())
+    write_json(path / CONFIG, config, indent=2)
     write_card(path, config, name or path.resolve().name)
 
 
 def write_card(folder: Path, config: Mapping[str, Any], name: str) -> None:
-    """Write the model card, unless there is one that somebody has written or edited."""
+    """Write the model card, unless the folder has one that a person has written or edited."""
     path = folder / CARD
     if not path.exists() or unedited(path.read_text(encoding="utf-8", errors="replace")):
         write_atomic(path, model_card(config, name).encode())
@@ -91,25 +85,27 @@ def load(cls: Any, path_or_name: str | Path, energy: Any = None) -> Any:
     Args:
         cls: `EnergySolver`, or a subclass.
         path_or_name: a folder, or one of `names`.
-        energy: for energies that are not the library's own; its weights are replaced in place.
+        energy: an energy whose weights are replaced in place, or a class to build with the saved arguments; by default
+            the registered class of the saved name.
 
     Returns:
-        The solver in evaluation mode, its weights on the CPU in the dtype that they were saved in; a given ``energy``
-        keeps its device.
+        The solver in evaluation mode. An energy that is built has its weights on the CPU, in the dtype in which they
+        were saved; a given one keeps its device.
     """
     folder = find(path_or_name)
     config = read_config(folder)
     tensors = read_weights(folder, config)
     parts = _solver_parts(folder, config)
-    if energy is None:
-        energy = _build(folder, config)
-        _check_architecture(folder, energy, tensors, same_dtype=False)
-        energy.load_state_dict(tensors, assign=True)  # takes the dtype of the file along
-    else:
-        if not isinstance(energy, nn.Module):
-            raise TypeError(f"energy= must be a module whose weights can be loaded, got {energy!r}.")
+    if isinstance(energy, nn.Module):
         _check_architecture(folder, energy, tensors, same_dtype=True)
-        energy.load_state_dict(tensors)  # in place, so that tied parameters stay tied
+    elif energy is None or (isinstance(energy, type) and issubclass(energy, nn.Module)):
+        energy = _build(folder, config, energy)
+        _check_architecture(folder, energy, tensors, same_dtype=False)
+        for key, value in energy.state_dict(keep_vars=True).items():
+            value.data = value.data.to(tensors[key].dtype)
+    else:
+        raise TypeError(f"energy= must be a module, or a subclass of torch.nn.Module; got {energy!r}.")
+    energy.load_state_dict(tensors)  # in place, so that tied parameters stay tied
     try:
         return cls(energy, parts.pop("optimizer"), **parts).eval()
     except (TypeError, ValueError) as error:
@@ -117,7 +113,11 @@ def load(cls: Any, path_or_name: str | Path, energy: Any = None) -> Any:
 
 
 def find(path_or_name: str | Path) -> Path:
-    """The folder of a saved solver; a folder that exists is preferred to a name that comes with the library."""
+    """The folder of a saved solver; an existing folder takes precedence over a name that comes with the library.
+
+    Raises:
+        FileNotFoundError: if there is neither.
+    """
     folder = Path(path_or_name)
     if (folder / CONFIG).is_file():
         return folder
@@ -132,10 +132,10 @@ def find(path_or_name: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration in a folder, its format checked.
+    """The configuration in a folder, after a check of its format.
 
     Raises:
-        ValueError: if it is not valid JSON, lacks a section, or has a format that this version does not know.
+        ValueError: if it is not valid JSON, lacks a section, or has a format that this version cannot read.
     """
     path = folder / CONFIG
     try:
@@ -156,10 +156,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors in a folder, by name, after comparing the file with its checksum.
+    """The tensors in a folder by name, after a check of the file's checksum.
 
     Raises:
-        ValueError: if the file is missing, truncated, altered or not of its format.
+        ValueError: if the file is missing, truncated, altered or not in safetensors format.
     """
     path = folder / WEIGHTS
     if not path.is_file():
@@ -180,27 +180,33 @@ def read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
 def _tensors(energy: Any) -> dict[str, Tensor]:
     if not isinstance(energy, nn.Module):
         raise TypeError(
-            f"The energy {energy!r} is not a module, so it has no weights to save. Write it as a subclass of "
+            f"The energy {energy!r} is not a module, so it has no weights to save. Make it a subclass of "
             "energysolve.Energy."
         )
     state = energy.state_dict()
     other = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if other:
-        raise TypeError(f"The energy keeps state that is not a tensor ({', '.join(other)}) and cannot be saved.")
-    # Cloned, because safetensors refuses tensors that share memory, as tied weights do.
+        raise TypeError(f"The energy has state that is not a tensor ({', '.join(other)}) and cannot be saved.")
+    # Cloned, because safetensors rejects tensors that share memory, as tied weights do.
     return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
 
 
-def _energy_config(energy: Any) -> Any:
-    """The arguments of an energy of the library; None for those that must be given to `load`."""
-    return energy.config() if type(energy) in _ENERGIES.values() else None
+def _energy_config(energy: nn.Module) -> dict[str, Any] | None:
+    """The constructor's arguments; None if the class has no ``config()``, or if its name stands for another class."""
+    cls: Any = type(energy)
+    if not has_config(cls) or name_is_taken(cls):
+        return None
+    arguments = cls.config(energy)
+    if not isinstance(arguments, dict):
+        raise TypeError(f"{cls.__name__}.config() must return the constructor's arguments, a dict; got {arguments!r}.")
+    return arguments
 
 
 def _solver_config(solver: Any) -> dict[str, Any]:
     if solver.layout is not None:
         raise TypeError(
-            "The solver's layout is a function and cannot be written down. Save solver.replace(layout=None), and give "
-            "the layout back with replace(layout=...) after loading."
+            "The solver's layout is a function, which cannot be saved. Save solver.replace(layout=None), and restore "
+            "the layout with replace(layout=...) after loading."
         )
     config: dict[str, Any] = {}
     for name in _PARTS:
@@ -228,20 +234,28 @@ def _solver_parts(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     return parts
 
 
-def _build(folder: Path, config: Mapping[str, Any]) -> nn.Module:
-    name, arguments = config["energy"].get("class"), config["energy"].get("config")
-    if name not in _ENERGIES:
+def _build(folder: Path, config: Mapping[str, Any], cls: type[nn.Module] | None) -> nn.Module:
+    path, name, arguments = folder / CONFIG, config["energy"].get("class"), config["energy"].get("config")
+    cls = cls or ENERGIES.get(str(name))
+    if cls is None:
         raise ValueError(
-            f"{folder} holds weights of the energy {name!r}, which is not one of the library's own "
-            f"({', '.join(_ENERGIES)}). Pass energy=, an energy of the same architecture to load them into."
+            f"{folder} holds weights of the energy {name!r}, which is not a registered class ({', '.join(ENERGIES)}). "
+            "Pass energy=, the class or an instance of the same architecture, or register the class with "
+            "energysolve.pretrained.register_energy."
         )
     if not isinstance(arguments, dict):
-        raise _broken(folder / CONFIG, f"lacks the arguments of {name}")
+        raise ValueError(
+            f"{path} lacks the arguments of {name}: the class had no config() when the solver was saved, or had the "
+            "name of a registered class. Pass an instance of the same architecture as energy=."
+        )
     try:
-        with torch.random.fork_rng(devices=[]):  # the initialization that is overwritten draws nothing from the user
-            return _ENERGIES[name](**arguments)
+        with torch.random.fork_rng(devices=[]):  # the initialization that is overwritten leaves the user's state alone
+            return cls(**arguments)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise _broken(folder / CONFIG, f"does not describe a {name}: {error}") from error
+        raise ValueError(
+            f"{path} holds arguments that {cls.__name__} does not accept, {arguments}: {error}. Pass the class that "
+            "the solver was saved with, or restore the folder from a good copy."
+        ) from error
 
 
 def _check_architecture(folder: Path, energy: nn.Module, tensors: Mapping[str, Tensor], same_dtype: bool) -> None:
@@ -258,15 +272,9 @@ def _check_architecture(folder: Path, energy: nn.Module, tensors: Mapping[str, T
         shown = "; ".join(wrong[:6]) + (f"; and {len(wrong) - 6} more" if len(wrong) > 6 else "")
         raise ValueError(
             f"{folder / WEIGHTS} belongs to another architecture than this {type(energy).__name__}: {shown}. Build the "
-            "energy with the arguments that it was trained with, or load the right folder."
+            "energy with the arguments with which it was trained, or load the right folder."
         )
 
 
 def _broken(path: Path, what: str) -> ValueError:
     return ValueError(f"{path} {what}. Restore the folder from a good copy, or save the solver again.")
-
-
-def register_energy(cls: type) -> type:
-    """(replaced at the merge)"""
-    _ENERGIES[cls.__name__] = cls
-    return cls

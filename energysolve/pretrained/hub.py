@@ -1,7 +1,7 @@
 """Saved solvers on the Hugging Face hub: loading one by its id, uploading a folder.
 
-What comes from the hub goes through the checks of every other folder, and none of it is code: a configuration of
-registered parts and tensors. The library ``huggingface_hub`` is imported when the hub is needed, and not before.
+A download passes the same checks as any other folder, and contains no code: a configuration of registered parts, and
+tensors. The library ``huggingface_hub`` is imported only when the hub is needed.
 """
 
 import re
@@ -22,10 +22,10 @@ _LOGIN = "log in with `hf auth login`, or pass token="
 
 
 def _check_token(token: str | bool | None) -> None:
-    # HTTP clients quote a header that they refuse in their errors, and with it the token.
+    # HTTP clients quote an invalid header in their errors, and with it the token.
     if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
         raise ValueError(
-            "token= holds blanks, line ends or other characters that no access token has, or none at all (it is not "
+            "token= is empty, or contains blanks, line ends or other characters that no access token has (it is not "
             "shown here). Pass the token alone."
         )
 
@@ -59,30 +59,30 @@ class Upload:
 
 
 def is_hub_id(path_or_name: str | Path) -> bool:
-    """Whether this is looked for on the hub: a string like ``"user/model"`` that is no folder or file here."""
+    """Whether this is an id on the hub: a string like ``"user/model"``, unless a local file or folder has that path."""
     return isinstance(path_or_name, str) and bool(_ID.fullmatch(path_or_name)) and not Path(path_or_name).exists()
 
 
 def locate(path_or_name: str | Path, options: Download = Download()) -> Path:
-    """The folder of a saved solver: one that exists, a shipped one, or one downloaded from the hub.
+    """The folder of a saved solver: a local one, one that comes with the library, or one downloaded from the hub.
 
     Raises:
         ImportError: if the hub is needed and huggingface_hub is not installed.
         OSError: if there is none, see `download`.
-        ValueError: if a revision is asked of what does not come from the hub.
+        ValueError: if ``revision`` is given for a solver that is not on the hub.
     """
     if is_hub_id(path_or_name):
         return download(str(path_or_name), options)
     if options.revision is not None:
         raise ValueError(
             f"revision={options.revision!r} is for models on the hub, and {str(path_or_name)!r} is a folder or a "
-            "shipped name. Leave revision out, or move the folder away to get the model from the hub."
+            "shipped name. Omit revision, or move the folder away to load the model from the hub."
         )
     return find(path_or_name)
 
 
 def load_from_anywhere(cls: Any, path_or_name: str | Path, energy: Any, options: Download) -> Any:
-    """The solver in a folder, with a shipped name, or with an id on the hub, see `EnergySolver.from_pretrained`."""
+    """Load a solver from a folder, a shipped name or an id on the hub, see `EnergySolver.from_pretrained`."""
     folder = locate(path_or_name, options)
     if not is_hub_id(path_or_name):
         return load(cls, folder, energy)
@@ -96,11 +96,14 @@ def load_from_anywhere(cls: Any, path_or_name: str | Path, energy: Any, options:
 
 
 def download(repo_id: str, options: Download) -> Path:
-    """The folder in the local cache with the configuration and the weights of a model on the hub.
+    """Download the configuration and the weights of a model on the hub, unless the local cache has them.
+
+    Returns:
+        The folder in the cache.
 
     Raises:
         ImportError: if huggingface_hub is not installed.
-        OSError: if the hub does not give the model: FileNotFoundError, PermissionError, ConnectionError, or another.
+        OSError: if the model cannot be downloaded: FileNotFoundError, PermissionError, ConnectionError, or another.
     """
     tried = (
         f"Cannot load {repo_id!r}: there is no folder {repo_id}, it is not one of the names that come with the library "
@@ -120,22 +123,22 @@ def download(repo_id: str, options: Download) -> Path:
             library_version=__version__,
         )
     if not (Path(folder) / CONFIG).is_file():
-        raise FileNotFoundError(f"{tried}the model of that id on the hub holds no {CONFIG}, as save_pretrained writes.")
+        raise FileNotFoundError(f"{tried}the model of that id on the hub holds no {CONFIG}, so it is no saved solver.")
     return Path(folder)
 
 
 def upload(folder: Path, repo_id: str, options: Upload) -> str:
-    """Commit a saved solver to a repository on the hub, made if need be.
+    """Commit a saved solver to a repository on the hub, which is created if it does not exist.
 
-    Only the files of the solver are sent. A model card there that somebody has edited stays.
+    Only the files of the solver are uploaded. A model card that a person has edited on the hub is kept.
 
     Returns:
-        The address of the commit, or of the pull request.
+        The URL of the commit, or of the pull request.
 
     Raises:
         ImportError: if huggingface_hub is not installed.
-        OSError: if the hub refuses or cannot be reached.
-        ValueError: if ``private=True`` and the repository exists and is public; nothing is sent then.
+        OSError: if the hub denies the request or cannot be reached.
+        ValueError: if ``private=True`` and the repository exists and is public; nothing is uploaded then.
     """
     failed = f"Cannot push to {repo_id!r}: "
     library = _library(f"{failed}the Hugging Face hub")
@@ -153,7 +156,7 @@ def upload(folder: Path, repo_id: str, options: Upload) -> str:
             api.create_branch(repo_id, branch=options.branch, exist_ok=True)
         ours, theirs = (folder / CARD).read_text(encoding="utf-8"), _card_on_hub(api, repo_id, options.branch)
         keep = unedited(ours) and theirs is not None and not unedited(theirs)
-        # One commit, which upload_folder does not promise: no revision has weights that its configuration does not fit.
+        # One commit, which upload_folder does not guarantee: the weights and configuration of a revision match.
         commit = api.create_commit(
             repo_id,
             [
@@ -187,7 +190,7 @@ def _library(purpose: str) -> types.ModuleType:
 
 @contextmanager
 def _explaining(failed: str, local_only: bool = False) -> Iterator[None]:
-    """Turn what huggingface_hub and its HTTP client raise, whichever it is, into an OSError that says what to do."""
+    """Convert the errors of huggingface_hub and of its HTTP client to an OSError that says what to do."""
     try:
         yield
     except Exception as error:
@@ -199,22 +202,22 @@ def _reason(error: Exception, local_only: bool) -> tuple[type[OSError], str]:
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, errors.HfHubHTTPError):
-        error = error.__cause__  # the hub did answer
+        error = error.__cause__  # the hub was reached
     first = next(iter(str(error).splitlines()), "")
     said = f"{type(error).__name__}: {first}" if first else type(error).__name__
     if isinstance(error, errors.GatedRepoError):
-        return PermissionError, f"the hub gives it only to who has accepted its terms: do so on its page, and {_LOGIN}."
+        return PermissionError, f"it is gated: request access by accepting the terms on its page, and {_LOGIN}."
     if isinstance(error, errors.RepositoryNotFoundError):
-        return FileNotFoundError, f"the hub has no model of that id, or only a private one: in that case {_LOGIN}."
+        return FileNotFoundError, f"the hub has no model of that id, or the model is private: in that case {_LOGIN}."
     if isinstance(error, errors.RevisionNotFoundError):
-        return FileNotFoundError, "the model of that id on the hub has no such revision: check the name of the branch."
+        return FileNotFoundError, "the model on the hub has no such revision: check the name of the branch."
     if isinstance(error, errors.HFValidationError):
         return FileNotFoundError, f"the hub does not allow such an id ({said})."
     if isinstance(error, errors.LocalEntryNotFoundError) and local_only:
-        return FileNotFoundError, "it is not in the local cache. Leave out local_files_only=True to ask the hub."
+        return FileNotFoundError, "it is not in the local cache. Omit local_files_only=True to download it."
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
         return ConnectionError, f"the hub cannot be reached ({said})."
     status = getattr(getattr(error, "response", None), "status_code", None)
     if status in (401, 403):
-        return PermissionError, f"the hub does not permit it ({said}): {_LOGIN} one with the rights for it."
-    return OSError, f"the hub or the way to it failed ({said})."
+        return PermissionError, f"the hub does not permit it ({said}): {_LOGIN} one with the necessary rights."
+    return OSError, f"the request to the hub failed ({said})."

@@ -1,4 +1,4 @@
-"""Saving, loading and sharing solvers by the conventions of the Hugging Face hub."""
+"""Saving, loading and sharing solvers, following the conventions of the Hugging Face hub."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,10 +11,10 @@ S = TypeVar("S", bound="Pretrained")
 
 
 class Pretrained:
-    """What `EnergySolver` has of its methods for saving, loading and sharing: folders, shipped names and the hub.
+    """The methods of `EnergySolver` that save, load and share it.
 
     A folder holds ``model.safetensors``, ``config.json`` with a checksum of the weights, and ``README.md``, a model
-    card made from the configuration. Nothing is ever unpickled, and no code is stored or loaded.
+    card generated from the configuration. Nothing is ever unpickled, and no code is stored or loaded.
     """
 
     def save_pretrained(
@@ -27,27 +27,33 @@ class Pretrained:
     ) -> str | None:
         """Write the energy's weights and the solver's configuration into a folder.
 
-        Each file appears whole or not at all. A model card that somebody has written or edited stays as it is.
+        Each file appears whole or not at all. A model card that a person has written or edited is kept. An energy with
+        a method ``config()`` is saved with the arguments that it returns, so that its class can be built again.
+
+        Example::
+
+            solver.save_pretrained("my-solver", training={"task": "toy", "iterations": 1000})
+            solver = EnergySolver.from_pretrained("my-solver")
 
         Args:
-            path: the folder, made if need be.
-            training: how the energy was trained and evaluated, JSON-able; kept in the configuration and shown in the
-                model card.
-            push_to_hub: upload the folder's files as well, as `push_to_hub` does by default.
-            repo_id: where to, by default the name of the folder in the user's own namespace.
+            path: the folder, created if it does not exist.
+            training: how the energy was trained and evaluated, as plain JSON; stored in the configuration and shown in
+                the model card.
+            push_to_hub: also upload the folder's files, as `push_to_hub` does by default.
+            repo_id: the repository to upload to, by default the folder's name in the user's own namespace.
 
         Returns:
-            The address of the commit on the hub, None without ``push_to_hub``.
+            The URL of the commit on the hub; None without ``push_to_hub``.
 
         Raises:
-            TypeError: if a part cannot be written down, such as an initializer that is a function.
+            TypeError: if a part cannot be represented in JSON, such as an initializer that is a function.
             ValueError: if ``repo_id`` is given without ``push_to_hub``.
         """
         from .files import save
         from .hub import Upload, upload
 
         if repo_id is not None and not push_to_hub:
-            raise ValueError(f"repo_id={repo_id!r} is for a push: pass push_to_hub=True too, or leave it out.")
+            raise ValueError(f"repo_id={repo_id!r} needs a push: pass push_to_hub=True too, or omit it.")
         folder = Path(path)
         save(self, folder, training, name=repo_id)
         return upload(folder, repo_id or folder.resolve().name, Upload()) if push_to_hub else None
@@ -63,25 +69,30 @@ class Pretrained:
         commit_message: str = "Upload a solver",
         create_pr: bool = False,
     ) -> str:
-        """Save the solver into a repository on the Hugging Face hub, in one commit.
+        """Save the solver to a repository on the Hugging Face hub, in one commit.
+
+        Example::
+
+            url = solver.push_to_hub("user/my-solver", private=True)
+            solver = EnergySolver.from_pretrained("user/my-solver")
 
         Args:
-            repo_id: such as ``"user/model"``; the repository is made if need be.
+            repo_id: such as ``"user/model"``; the repository is created if it does not exist.
             training: as in `save_pretrained`.
-            private: whether only its owners see a repository that is made; by default as the owner has set.
+            private: whether a new repository is visible to its owners only; by default the owner's setting.
             token: an access token, by default that of ``hf auth login`` or of the environment variable ``HF_TOKEN``.
-            branch: by default ``main``; made if need be, from ``main``.
-            commit_message: the first line of the commit's message.
+            branch: by default ``main``; a new branch starts from ``main``.
+            commit_message: the first line of the commit message.
             create_pr: open a pull request with the commit.
 
         Returns:
-            The address of the commit, or of the pull request.
+            The URL of the commit, or of the pull request.
 
         Raises:
             ImportError: without huggingface_hub (``pip install 'energysolve[hub]'``).
-            OSError: if the hub refuses or cannot be reached.
-            TypeError: if a part cannot be written down; the hub is not asked then.
-            ValueError: if ``private=True`` and the repository exists and is public; nothing is sent then.
+            OSError: if the hub denies the request or cannot be reached.
+            TypeError: if a part cannot be represented in JSON; the hub is not contacted then.
+            ValueError: if ``private=True`` and the repository exists and is public; nothing is uploaded then.
         """
         from .files import save
         from .hub import Upload, upload
@@ -96,32 +107,39 @@ class Pretrained:
         cls: type[S],
         path_or_name: str | Path,
         *,
-        energy: nn.Module | None = None,
+        energy: nn.Module | type[nn.Module] | None = None,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
         local_files_only: bool = False,
         force_download: bool = False,
     ) -> S:
-        """A solver with a trained energy, ready for use: in evaluation mode, on the CPU.
+        """Load a solver with a trained energy, ready for use: in evaluation mode, on the CPU.
+
+        Example::
+
+            solver = EnergySolver.from_pretrained("inverse")  # comes with the library
+            solver = EnergySolver.from_pretrained("user/my-solver", energy=MyEnergy)  # a class of your own
 
         Args:
-            path_or_name: a folder written by `save_pretrained`, or the name of an energy that comes with the library,
-                or else the id ``"user/model"`` of a model on the Hugging Face hub.
-            energy: for energies that are not the library's own, one of the right architecture, into which the weights
-                are loaded.
-            revision: of a model on the hub: a branch, a tag or a commit.
-            cache_dir: where downloads are kept, by default where huggingface_hub keeps them.
+            path_or_name: a folder written by `save_pretrained`, the name of an energy that comes with the library, or
+                the id ``"user/model"`` of a model on the Hugging Face hub.
+            energy: for energies that are not the library's own: a class, which is built with the arguments that its
+                ``config()`` returned when the solver was saved, or an instance of the same architecture. The weights
+                are loaded into it. A class that `energysolve.pretrained.register_energy` knows need not be passed.
+            revision: a branch, tag or commit of a model on the hub.
+            cache_dir: the folder for downloads, by default that of huggingface_hub.
             token: an access token for the hub, by default that of ``hf auth login`` or of ``HF_TOKEN``.
-            local_files_only: do not ask the hub, use what has been downloaded before.
-            force_download: download again what has been downloaded before.
+            local_files_only: use earlier downloads only, and do not contact the hub.
+            force_download: download the files again even if they were downloaded before.
 
         Raises:
-            FileNotFoundError: if there is no such folder, name or model; the message says what was tried, and lists the
-                names.
-            OSError: if the hub refuses (PermissionError), cannot be reached (ConnectionError) or fails.
+            FileNotFoundError: if there is no such folder, name or model; the message lists what was tried.
+            OSError: if the hub denies the request (PermissionError), cannot be reached (ConnectionError) or fails.
             ImportError: if the hub is needed, without huggingface_hub (``pip install 'energysolve[hub]'``).
-            ValueError: if the files are damaged, or belong to another architecture.
+            TypeError: if ``energy`` is neither a module nor a class of modules.
+            ValueError: if the files are damaged, the class does not accept the saved arguments, or the weights belong
+                to another architecture.
         """
         from .hub import Download, load_from_anywhere
 

@@ -1,8 +1,8 @@
-"""Files of answers, written a block of rows at a time so that a run that is killed can go on.
+"""Files of answers, written a block of rows at a time, so that a run that is killed can be resumed.
 
-Beside the file to be written stands a folder ``<file>.partial`` with the bytes of each array and ``progress.json``: how
-many rows are valid, and the settings that they came from. Rows are written where they belong, made durable, and only
-then counted, so whatever lies beyond the counted rows is written again. The file itself appears whole at the end.
+Until the file is complete, a folder ``<file>.partial`` beside it holds the bytes of each array and ``progress.json``:
+the number of valid rows, and the settings from which they were computed. Rows are flushed to disk before they are
+counted; bytes beyond the counted rows are overwritten. The file itself appears whole at the end.
 """
 
 import json
@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from ..files import write_atomic
+from ..files import write_json
 from ..solution import Status
 
 ARRAYS = ("y", "energy", "steps", "status")
@@ -26,24 +26,24 @@ _PROGRESS = "progress.json"
 _WHOLE = "whole.tmp"
 _OWN = (_PROGRESS, f".{_PROGRESS}.*.tmp", _WHOLE, *(f"{name}.raw" for name in ARRAYS))
 _BLOCK = 1024
-"""Rows of a table that are written at a time."""
+"""Rows of a table written at a time."""
 
 
 class AnswerFile:
-    """A ``.npz`` or ``.csv`` file of answers in the making.
+    """A ``.npz`` or ``.csv`` file of answers that is being written.
 
     Args:
         output: the file.
-        resume: go on with what a run that was interrupted has left, if there is something.
-        overwrite: replace an existing file, and drop what an interrupted run has left.
+        resume: continue an interrupted run, if there is one.
+        overwrite: replace an existing file, and discard an interrupted run.
 
     Attributes:
-        folder: where the answers are kept until the file is whole.
-        rows: how many answers are kept there.
+        folder: holds the answers until the file is complete.
+        rows: the number of answers in the folder.
 
     Raises:
-        FileExistsError: if there is something that is neither to be gone on with nor overwritten.
-        ValueError: if the file is of another kind, or if the arguments contradict each other.
+        FileExistsError: if the file or an interrupted run exists, and is neither resumed nor overwritten.
+        ValueError: if the file is of another kind, or if both ``resume`` and ``overwrite`` are given.
     """
 
     def __init__(self, output: Path, *, resume: bool, overwrite: bool):
@@ -51,7 +51,7 @@ class AnswerFile:
         if output.suffix.lower() not in writers:
             raise ValueError(f"Answers are written to {' or '.join(writers)} files; got {output}.")
         if resume and overwrite:
-            raise ValueError("resume goes on with an interrupted run and overwrite drops it: choose one of them.")
+            raise ValueError("resume continues an interrupted run and overwrite discards it: choose one of them.")
         self.folder = output.with_name(f"{output.name}.partial")
         self.rows = 0
         self._output, self._write, self._overwrite = output, writers[output.suffix.lower()], overwrite
@@ -62,26 +62,26 @@ class AnswerFile:
         interrupted = (self.folder / _PROGRESS).exists()
         if interrupted and not (resume or overwrite):
             raise FileExistsError(
-                f"{self.folder} keeps the answers of a run that was interrupted. Go on with it by resume=True "
-                "(--resume), or drop it by overwrite=True (--overwrite)."
+                f"{self.folder} keeps the answers of an interrupted run. Continue it with resume=True (--resume), or "
+                "discard it with overwrite=True (--overwrite)."
             )
-        # An interrupted run was free to write the file, and may have been killed just after doing so.
+        # An interrupted run had the permission to write the file, and may have been killed just after writing it.
         if output.exists() and not (overwrite or interrupted):
             if resume:
-                self._remove_folder()  # of a run that was killed while it did just this
+                self._remove_folder()  # left by a run that was killed while it removed the folder
             raise FileExistsError(f"{output} exists. Choose another output, or pass overwrite=True (--overwrite).")
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Make the folder, or find the rows in it that are valid.
+        """Create the folder, or count the valid rows in an existing one.
 
         Args:
-            settings: everything that the answers depend on, JSON-able.
+            settings: everything that the answers depend on, as plain JSON.
 
         Raises:
-            ValueError: if the answers in the folder came from other settings or are damaged.
-            OSError: if the folder cannot be written to.
+            ValueError: if the answers in the folder have other settings or are damaged.
+            OSError: if the folder cannot be written.
         """
-        self._settings = json.loads(json.dumps(settings))  # as it will be read
+        self._settings = json.loads(json.dumps(settings))  # as it will be read back
         if self._overwrite:
             self._remove_folder()
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -89,14 +89,15 @@ class AnswerFile:
             self._continue()
 
     def append(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep the next rows of every array; they count once they are all on disk.
+        """Write the next rows of every array. They are counted once all of them are on disk.
 
         Raises:
-            OSError: if they cannot be written; the rows kept before stay valid.
+            OSError: if they cannot be written; earlier rows stay valid.
+            ValueError: if the arrays have other dtypes or row shapes than before.
         """
         kinds = {name: (array.dtype, array.shape[1:]) for name, array in arrays.items()}
         if self._kinds and kinds != self._kinds:
-            raise ValueError(f"Answers changed their kind from {self._kinds} to {kinds} after {self.rows} rows.")
+            raise ValueError(f"Answers changed from {self._kinds} to {kinds} after {self.rows} rows.")
         with self._keeping():
             self._kinds = kinds
             for name, array in arrays.items():
@@ -111,17 +112,17 @@ class AnswerFile:
             self._save_progress()
 
     def counts(self) -> dict[Status, int]:
-        """How many of the answers ended with each status."""
+        """The number of answers with each status."""
         counts = np.zeros(len(Status), dtype=np.int64)
         for (status,) in self._blocks(("status",)):
             counts += np.bincount(status, minlength=len(Status))
         return {status: int(counts[status]) for status in Status}
 
     def finish(self) -> None:
-        """Write the file, whole, and remove the folder.
+        """Write the whole file, and remove the folder.
 
         Raises:
-            OSError: if it cannot be written; the answers are still in the folder.
+            OSError: if it cannot be written; the answers stay in the folder.
         """
         with self._keeping():
             with open(self.folder / _WHOLE, "wb") as file:
@@ -149,7 +150,7 @@ class AnswerFile:
         file.write((",".join([*(f"y{column}" for column in range(columns)), *ARRAYS[1:]]) + "\n").encode())
         for y, *rest in self._blocks(ARRAYS):
             for answer, *numbers in zip(y.reshape(len(y), columns), *rest, strict=True):
-                # str of a NumPy number is the shortest text that reads back as the same number.
+                # str of a NumPy number is the shortest text from which the same number is read.
                 file.write((",".join(map(str, [*answer, *numbers])) + "\n").encode())
 
     def _blocks(self, names: tuple[str, ...]) -> Iterator[list[np.ndarray]]:
@@ -166,14 +167,14 @@ class AnswerFile:
             yield block
 
     def _size(self, name: str, rows: int | None = None) -> int:
-        """The bytes that some rows of an array take; by default all that are kept."""
+        """The size in bytes of some rows of an array, by default of all valid ones."""
         dtype, shape = self._kinds[name]
         return (self.rows if rows is None else rows) * int(np.prod(shape)) * dtype.itemsize
 
     def _save_progress(self) -> None:
         kinds = {name: [dtype.str, list(shape)] for name, (dtype, shape) in self._kinds.items()}
         progress = {"format_version": FORMAT_VERSION, "rows": self.rows, "arrays": kinds, "settings": self._settings}
-        write_atomic(self.folder / _PROGRESS, json.dumps(progress, indent=1).encode())
+        write_json(self.folder / _PROGRESS, progress)
 
     def _continue(self) -> None:
         path = self.folder / _PROGRESS
@@ -188,8 +189,8 @@ class AnswerFile:
                 f"format version {version!r}" if version != FORMAT_VERSION else _differences(settings, self._settings)
             )
             raise ValueError(
-                f"{self.folder} keeps the answers of a run with other settings: {other}. Give the same ones to go on "
-                "with it, or start again with overwrite=True (--overwrite)."
+                f"{self.folder} keeps the answers of a run with other settings: {other}. Use the same settings to "
+                "continue it, or start again with overwrite=True (--overwrite)."
             )
         self.rows, self._kinds = rows, kinds
         for name in kinds if rows else ():
@@ -198,7 +199,7 @@ class AnswerFile:
                 raise ValueError(f"{raw} has lost answers. Start again with overwrite=True (--overwrite).")
 
     def _remove_folder(self) -> None:
-        """Remove what this class writes, the progress first, and the folder if nothing else is in it."""
+        """Remove the files of this class, the progress first, and then the folder if it is empty."""
         for pattern in _OWN:
             for path in self.folder.glob(pattern):
                 path.unlink()
@@ -213,12 +214,12 @@ class AnswerFile:
         except OSError as error:
             raise OSError(
                 f"Cannot write {error.filename or self.folder}: {error.strerror or error}. The first {kept} answers "
-                f"are kept in {self.folder}; when this is mended, go on by resume=True (--resume)."
+                f"are kept in {self.folder}; once the cause is removed, continue with resume=True (--resume)."
             ) from error
 
 
 def _contents(path: Path, size: int) -> Iterator[bytes]:
-    """The first bytes of a file, some at a time."""
+    """The first bytes of a file, a buffer at a time."""
     with open(path, "rb") as file:
         while size:
             content = file.read(min(size, 1 << 20))

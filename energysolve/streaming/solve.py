@@ -1,7 +1,7 @@
-"""Problems of a file solved a chunk at a time, in memory that does not grow with the file."""
+"""Solves the problems in a file a chunk at a time, in memory that does not grow with the file."""
 
 import dataclasses
-import hashlib
+import inspect
 import math
 import time
 from collections.abc import Callable
@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from ..checks import check_whole
 from ..differentiation import Detached
+from ..files import tensors_digest
 from ..recorders import Nothing
 from ..seeding import stream
 from ..solution import Status
-from ..solver import _DEFAULTS as _FIELDS
 from ..solver import EnergySolver
 from ..version import __version__
 from .answers import ARRAYS, AnswerFile
@@ -26,19 +26,20 @@ from .problems import ProblemFile, open_problems
 
 _NO_SETTINGS = ("energy", "differentiation", "recorder", "sync_every")
 """Parts of a solver that change no answer, and the energy, whose weights are compared."""
+_SETTINGS = [name for name in inspect.signature(EnergySolver).parameters if name not in _NO_SETTINGS]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What `solve_file` did.
+    """The result of `solve_file`.
 
     Attributes:
-        problems: how many there were.
-        converged: the answers whose criterion fired.
-        max_steps: those that used up their steps.
-        nonfinite: those that met a NaN or an infinity, in the problem itself or on the way.
-        resumed: the answers that an interrupted run had left; they are among those counted above.
-        seconds: that this run took.
+        problems: the number of problems in the file.
+        converged: the number of answers with status `Status.CONVERGED`.
+        max_steps: those with status `Status.MAX_STEPS`.
+        nonfinite: those with status `Status.NONFINITE`: a NaN or an infinity in the problem or during the descent.
+        resumed: the number of answers kept from an interrupted run, which the counts above include.
+        seconds: the time that this run took.
     """
 
     problems: int
@@ -51,7 +52,7 @@ class Summary:
 
 def solve_file(
     solver: EnergySolver,
-    input: str | Path,
+    input: str | Path | ProblemFile,
     output: str | Path,
     *,
     chunk: int = 1024,
@@ -60,35 +61,40 @@ def solve_file(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
-    """Solve the problems in a file, of any length, into a file of answers in the same order.
+    """Solve the problems in a file of any length, and write the answers to a file in the same order.
 
-    A run that is killed leaves its answers in the folder ``<output>.partial``; with ``resume`` and the same arguments
-    it goes on, and ends with the very arrays of a run that was never killed (same machine, same number of threads).
+    A run that is killed leaves its answers in the folder ``<output>.partial``. With ``resume`` and the same arguments
+    it continues, and its output is identical to that of an uninterrupted run (same machine, same number of threads).
+
+    Example::
+
+        summary = solve_file(solver, "problems.npz", "answers.npz", chunk=256, resume=True)
+        print(summary.converged, "of", summary.problems)
 
     Args:
-        solver: with initial answers of its own.
-        input: an ``.npz`` or ``.npy`` file with an array ``(problems, ...)`` of real numbers, or a ``.csv`` file with
-            a problem a line. They are converted to the dtype of the energy's parameters.
+        solver: a solver with an initializer.
+        input: an ``.npz`` or ``.npy`` file with an array ``(problems, ...)`` of real numbers, a ``.csv`` file with one
+            problem per line, or a file opened by `open_problems`. Problems are converted to the dtype of the energy's
+            parameters.
         output: an ``.npz`` file, with the arrays ``y (problems, ...)``, ``energy``, ``steps`` and ``status``
             ``(problems,)``, or a ``.csv`` file with those columns.
-        chunk: problems solved together.
-        seed: of the initial answers: each chunk draws its own from the seed and its place in the file.
-        resume: go on with an interrupted run, if there is one.
-        overwrite: replace the output, and drop an interrupted run.
-        progress: called with the number of problems solved and of all problems, first before anything is solved.
+        chunk: the number of problems solved together.
+        seed: of the initial answers. Each chunk draws its own, from the seed and the chunk's position in the file.
+        resume: continue an interrupted run, if there is one.
+        overwrite: replace the output, and discard an interrupted run.
+        progress: called as ``progress(solved, problems)``, once before the first chunk and after each chunk.
 
     Raises:
-        FileNotFoundError: if there is no input.
-        FileExistsError: if there is an output, or an interrupted run, that is neither resumed nor overwritten.
-        ValueError: if the input is not of its format or does not fit the energy, or if a run is to be resumed that had
-            other settings.
-        OSError: if the output cannot be written; answers written before are kept, ready to be resumed.
+        FileNotFoundError: if the input does not exist.
+        FileExistsError: if the output or an interrupted run exists, and is neither resumed nor overwritten.
+        ValueError: if the input is invalid or does not fit the energy, or if the run to be resumed had other settings.
+        OSError: if the output cannot be written; the answers written so far are kept and can be resumed.
     """
     started = time.perf_counter()
     check_whole("solve_file", least=1, chunk=chunk)
-    problems = open_problems(Path(input))
+    problems = input if isinstance(input, ProblemFile) else open_problems(input)
     _check_shape(solver, problems)
-    if Path(output).exists() and Path(output).samefile(input):
+    if Path(output).exists() and Path(output).samefile(problems.path):
         raise ValueError(f"{output} is the input; choose another output.")
     answers = AnswerFile(Path(output), resume=resume, overwrite=overwrite)
     solver = solver.replace(differentiation=Detached(), recorder=Nothing())
@@ -117,7 +123,7 @@ def _solved(solver: EnergySolver, block: np.ndarray, generator: torch.Generator)
     with torch.no_grad():
         solution = solver.minimize(x, generator=generator)
     if not isinstance(solution.y, Tensor) or len(solution.y) != len(block):
-        raise ValueError("Answers to a file of problems must be one tensor with a row for each problem.")
+        raise ValueError("The answers to a file of problems must be one tensor with one row per problem.")
     return {name: _as_numpy(getattr(solution, name)) for name in ARRAYS}
 
 
@@ -127,7 +133,7 @@ def _as_numpy(values: Tensor) -> np.ndarray:
 
 
 def _kind(solver: EnergySolver) -> tuple[torch.dtype, torch.device]:
-    """Dtype and device of the energy's parameters; the defaults for an energy that has none."""
+    """Dtype and device of the energy's parameters; the defaults for an energy without parameters."""
     floating = (parameter for parameter in solver.parameters() if parameter.is_floating_point())
     like = next(floating, None)
     return (torch.get_default_dtype(), torch.device("cpu")) if like is None else (like.dtype, like.device)
@@ -144,34 +150,24 @@ def _check_shape(solver: EnergySolver, problems: ProblemFile) -> None:
 
 
 def _settings(solver: EnergySolver, problems: ProblemFile, chunk: int, seed: int) -> dict[str, Any]:
-    """Everything that the answers depend on, as plain JSON; of functions only the name can be compared."""
+    """Everything that the answers depend on, as plain JSON; functions are compared by name only."""
     dtype, device = _kind(solver)
-    digest = hashlib.sha256()
-    with open(problems.path, "rb") as file:
-        while content := file.read(1 << 20):
-            digest.update(content)
     return {
         "chunk": chunk,
         "seed": seed,
-        "problems": digest.hexdigest(),
+        "problems": problems.digest(),
         "energy": type(solver.energy).__name__ if isinstance(solver.energy, nn.Module) else _described(solver.energy),
-        "weights": _weights_digest(solver),
-        "solver": {name: _described(getattr(solver, name)) for name in _FIELDS if name not in _NO_SETTINGS},
+        "weights": tensors_digest(solver.state_dict()),
+        "solver": {name: _described(getattr(solver, name)) for name in _SETTINGS},
         "dtype": str(dtype),
         "device": device.type,
         "versions": {"energysolve": __version__, "torch": torch.__version__},
     }
 
 
-def _weights_digest(solver: EnergySolver) -> str:
-    digest = hashlib.sha256()
-    for name, value in solver.state_dict().items():
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _described(part: Any) -> Any:
+    if isinstance(part, float) and not math.isfinite(part):
+        return str(part)  # JSON has no infinities
     if part is None or isinstance(part, bool | int | float | str):
         return part
     if isinstance(part, tuple | list):

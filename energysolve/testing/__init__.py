@@ -1,6 +1,6 @@
-"""Checks for users' own energies, halting criteria and optimizers, and problems with known answers to try them on.
+"""Contract checks for users' energies, halting criteria and optimizers, and test problems with known answers.
 
-The hypothesis strategies are in `energysolve.testing.strategies`, which alone needs hypothesis to be installed.
+Hypothesis strategies are in `energysolve.testing.strategies`, the only module that needs hypothesis.
 """
 
 from .energy import check_energy

@@ -1,18 +1,19 @@
-"""Does an energy keep the contract?"""
+"""The contract of energies."""
 
 from collections.abc import Callable
 from typing import Any
 
-import optree
 import torch
 from torch import Tensor
 
-from ..energy import Energy
+from ..energy import encode_and_evaluate
+from ..engine.agreement import same_alone
 from ..engine.objective import Objective
-from ..layout import Layout, layout_of
+from ..layout import Layout, SelectFunction, layout_of, select_problems
 from ..optimizers.base import Evaluation
-from ..trees import detach
-from .samples import copied, require, same, select_samples
+from ..ragged import rows_select
+from ..trees import detach, tree_leaves, tree_map
+from .samples import copied, require, same
 
 
 def check_energy(
@@ -22,14 +23,14 @@ def check_energy(
     z: Any = None,
     *,
     layout: Layout | None = None,
-    select: Callable[[Any, Tensor], Any] | None = None,
+    select: SelectFunction | None = None,
     rtol: float | None = None,
 ) -> None:
     """Check that an energy keeps the contract, on a batch of two or more problems.
 
-    It must return one floating number a sample; give each sample the same energy whatever else is in the batch, so
-    also when another sample is NaN; be deterministic; leave its inputs alone; have the gradient that finite
-    differences show, and a gradient that can be differentiated again (for training).
+    The energy must return one floating-point number per sample, which does not depend on the other samples, not even
+    if one of them is NaN; be deterministic; leave its inputs unchanged; and have first and second derivatives that
+    agree with finite differences (training needs both).
 
     Args:
         energy: ``energy(x, y) -> (batch,)`` or ``energy(x, y, z) -> (batch,)``.
@@ -37,65 +38,82 @@ def check_energy(
         y: answers away from kinks; float64 makes the checks sharp.
         z: scratchpads, if the energy takes them.
         layout: of ``y``; by default that of a solver without ``layout``.
-        select: ``select(x, samples)``, the problems with these indices; needed where ``x`` is not made of tensors with
-            one row a sample.
-        rtol: relative tolerance of the comparisons; by default the 1/4 power of the precision.
+        select: ``select(x, samples)``, as of `EnergySolver`.
+        rtol: relative tolerance of the derivatives; by default the 1/4 power of the precision.
 
     Raises:
-        AssertionError: with what is wrong, where, and how to mend it.
+        AssertionError: if the contract is broken; the message says where, and how to repair it.
+
+    Example:
+        >>> check_energy(MyEnergy(), x, y)
     """
     layout = layout_of(x) if layout is None else layout
     if layout.batch < 2:
         raise ValueError(f"check_energy needs a batch of 2 or more to see whether samples mix, got {layout.batch}.")
     free: Any = (y,) if z is None else (y, z)
-    encode = energy.encode if isinstance(energy, Energy) else None
-    function = energy.evaluate if isinstance(energy, Energy) else energy
-    context = x if encode is None else encode(x)
-    objective = Objective(function, detach(context), layout)
-    kept = [optree.tree_map(copied, tree) for tree in (x, free)]
+    encode, evaluate = encode_and_evaluate(energy)
+    kept = [tree_map(copied, tree) for tree in (x, free)]
+    objective = Objective(evaluate, detach(encode(x)), layout)
     try:
         at = objective.checked(free)
     except ValueError as error:
         raise AssertionError(str(error)) from error
+    except RuntimeError as error:
+        require("in-place operation" not in str(error), _IN_PLACE)  # autograd noticed it first
+        raise
     tolerance = torch.finfo(at.energy.dtype).eps ** 0.25 if rtol is None else rtol
     require(
         bool(objective.finite(at).all()),
         "The energy or its gradient is NaN or infinite at the y that was given, so nothing else can be checked.",
     )
-    require(
-        same(kept, [x, free]),
-        "The energy changed x, y or z in place. Write y * 2 rather than y.mul_(2).",
-    )
+    require(same(kept, [x, free]), _IN_PLACE)
     require(
         torch.equal(objective(free).energy, at.energy),
         "Two evaluations at the same y gave different energies. An energy must be deterministic: no dropout (call "
         ".eval()), no sampling inside.",
     )
-    _check_samples_apart(energy, x, free, layout, select or select_samples, at, tolerance)
+    _check_samples_alone(objective, lambda samples: encode(select_problems(x, samples, layout, select)), free, at)
     _check_poison(objective, free, at)
     _check_gradient(objective, free, at, tolerance)
     _check_second_derivative(objective, free, tolerance)
 
 
-def _check_samples_apart(energy, x, free, layout, select, at, rtol) -> None:
-    scale = at.energy.abs().max()
+_IN_PLACE = "The energy changed x, y or z in place. Write y * 2 rather than y.mul_(2)."
+
+
+def _check_samples_alone(objective: Objective, encoded: Callable[[Tensor], Any], free: Any, at: Evaluation) -> None:
+    layout = objective.layout
+    known = at, objective(_moved(free, _random_like(free, layout), 1.0))
     for sample in range(layout.batch):
-        chosen = torch.tensor([sample], device=at.energy.device)
-        _, rows = layout.select(chosen)
-        alone = energy(select(x, chosen), *optree.tree_map(lambda leaf, rows=rows: leaf[rows], free))
+        samples = torch.tensor([sample], device=at.energy.device)
+        part, rows = layout.select(samples)
+        expected = [
+            Evaluation(rows_select(one.free, rows), one.energy[samples], rows_select(one.gradient, rows))
+            for one in known
+        ]
+        try:
+            alone = Objective(objective.function, detach(encoded(samples)), part)
+            found = [alone(one.free) for one in expected]
+        except Exception as error:
+            raise AssertionError(
+                f"Sample {sample} cannot be evaluated alone: {error}. If x is not made of tensors with one row per "
+                "sample, pass select=, a function (x, samples) -> x of these samples."
+            ) from error
         require(
-            alone.shape == (1,) and torch.allclose(alone, at.energy[sample], rtol=rtol, atol=float(scale) * rtol**2),
-            f"Sample {sample} has energy {at.energy[sample].item():.8g} in the batch and {alone.tolist()} alone. Every "
-            "sample must be judged on its own: no batch normalization, no mean, max or softmax over the batch.",
+            same_alone(expected, found, part),
+            f"Sample {sample} has energy {at.energy[sample].item():.8g} in the batch and "
+            f"{found[0].energy.item():.8g} alone, or another gradient. Samples must not depend on each other: no batch "
+            "normalization, no mean, max or softmax over the batch. A tensor in x with as many rows as the batch must "
+            "have one row per sample; otherwise pass select=.",
         )
 
 
 def _check_poison(objective: Objective, free: Any, at: Evaluation) -> None:
     layout = objective.layout
     others = torch.arange(layout.batch, device=at.energy.device) > 0
-    poisoned = layout.where(others, free, optree.tree_map(lambda leaf: torch.full_like(leaf, torch.nan), free))
+    poisoned = layout.where(others, free, tree_map(lambda leaf: torch.full_like(leaf, torch.nan), free))
     found = objective(poisoned)
-    clean = optree.tree_map(torch.nan_to_num, layout.where(others, at.gradient, _zeros(free)))
+    clean = tree_map(torch.nan_to_num, layout.where(others, at.gradient, _zeros(free)))
     dirty = layout.where(others, found.gradient, _zeros(free))
     require(
         torch.equal(found.energy[1:], at.energy[1:]) and same(clean, dirty),
@@ -122,14 +140,16 @@ def _check_gradient(objective: Objective, free: Any, at: Evaluation, rtol: float
 
 def _check_second_derivative(objective: Objective, free: Any, rtol: float) -> None:
     layout = objective.layout
-    point = optree.tree_map(lambda leaf: leaf.detach().requires_grad_(), free)
+    point = tree_map(lambda leaf: leaf.detach().requires_grad_(), free)
     try:
         gradient = objective(point, track=True).gradient
         direction = _random_like(free, layout)
         along = layout.dot(gradient, direction)
-        if not along.requires_grad:
-            return
-        product = torch.autograd.grad(along.sum(), optree.tree_leaves(point), materialize_grads=True)
+        leaves = tree_leaves(point)
+        if along.requires_grad:
+            product = torch.autograd.grad(along.sum(), leaves, materialize_grads=True)
+        else:  # a linear energy, or a gradient that has lost its graph
+            product = [torch.zeros_like(leaf) for leaf in leaves]
     except RuntimeError as error:
         raise AssertionError(
             f"The gradient of the energy cannot be differentiated again, which training needs: {error}. Fused kernels "
@@ -137,10 +157,8 @@ def _check_second_derivative(objective: Objective, free: Any, rtol: float) -> No
         ) from error
     length = torch.finfo(along.dtype).eps ** (1 / 3)
     ahead, behind = (objective(_moved(free, direction, sign * length)).gradient for sign in (1, -1))
-    expected = [(a - b) / (2 * length) for a, b in zip(*map(optree.tree_leaves, (ahead, behind)), strict=True)]
-    scale = 1 + max(
-        float(leaf.detach().abs().max()) for leaf in (*expected, *optree.tree_leaves(gradient)) if leaf.numel()
-    )
+    expected = [(a - b) / (2 * length) for a, b in zip(*map(tree_leaves, (ahead, behind)), strict=True)]
+    scale = 1 + max(float(leaf.detach().abs().max()) for leaf in (*expected, *tree_leaves(gradient)) if leaf.numel())
     require(
         all(bool(((a - b).abs() <= rtol * scale).all()) for a, b in zip(expected, product, strict=True)),
         "The second derivative that autograd finds is not the slope of the gradient. Look for a custom backward, or "
@@ -149,17 +167,17 @@ def _check_second_derivative(objective: Objective, free: Any, rtol: float) -> No
 
 
 def _zeros(tree: Any) -> Any:
-    return optree.tree_map(torch.zeros_like, tree)
+    return tree_map(torch.zeros_like, tree)
 
 
 def _moved(free: Any, direction: Any, length: float) -> Any:
-    return optree.tree_map(lambda leaf, along: leaf + length * along, free, direction)
+    return tree_map(lambda leaf, along: leaf + length * along, free, direction)
 
 
 def _random_like(free: Any, layout: Layout) -> Any:
     """A direction of unit length for each sample, the same at every call."""
     generator = torch.Generator().manual_seed(0)
-    direction = optree.tree_map(
+    direction = tree_map(
         lambda leaf: torch.randn(leaf.shape, generator=generator, dtype=leaf.dtype).to(leaf.device), free
     )
     return layout.scale(1 / layout.norm(direction).clamp(min=1e-12), direction)

@@ -1,4 +1,4 @@
-"""Does a halting criterion keep the contract?"""
+"""The contract of halting criteria."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,18 +14,18 @@ from .samples import require, wells
 
 
 def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> None:
-    """Check that a halting criterion keeps the contract, along descents of two kinds.
+    """Check that a halting criterion keeps the contract, along a smooth and an oscillating descent.
 
-    It must return a boolean for each sample; decide on each sample as if it were alone; be stateless, with all memory
-    in the state that `update` returns; and never fire before `earliest`.
+    It must return one boolean per sample, which does not depend on the other samples; be stateless, with all memory in
+    the state that `update` returns; and never fire before `earliest`.
 
     Args:
         criterion: the criterion.
-        steps: how many iterates to look at.
-        batch: how many samples.
+        steps: the number of iterates.
+        batch: the number of samples.
 
     Raises:
-        AssertionError: with what is wrong and how to mend it.
+        AssertionError: if the contract is broken; the message says how to repair it.
     """
     assert isinstance(criterion, Halting), f"Expected a Halting, got {criterion!r}. Did you forget @halting?"
     for infos in (list(_descent(steps, batch, lr)) for lr in (0.05, 0.6)):
@@ -42,7 +42,7 @@ def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> Non
             )
         require(
             all(torch.equal(a, b) for a, b in zip(decisions, _decide(criterion, infos), strict=True)),
-            "The same descent was judged differently the second time. Keep no state on the object: return it from "
+            "The decisions on the same descent differ the second time. Keep no state on the object: return it from "
             "update(info, state), and start from init(energy).",
         )
         for sample in range(batch):
@@ -50,13 +50,13 @@ def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> Non
             for step, (together, single) in enumerate(zip(decisions, alone, strict=True)):
                 require(
                     bool(together[sample]) == bool(single[0]),
-                    f"At iterate {step} sample {sample} was judged differently alone than in a batch. Use no mean, max "
-                    "or norm over the batch: every quantity in StepInfo has one value a sample.",
+                    f"At iterate {step} the decision on sample {sample} differs alone and in a batch. Use no mean, max "
+                    "or norm over the batch: every quantity in StepInfo has one value per sample.",
                 )
 
 
 def _descent(steps: int, batch: int, lr: float) -> Iterator[StepInfo]:
-    """Iterates of gradient descent on quadratics; with a large step size their energy also rises."""
+    """Iterates of gradient descent on quadratics; with a large step size, energies also rise."""
     objective, free = wells(batch)
     optimizer = SGD(lr)
     at, state, previous = objective(free), optimizer.init(free), None

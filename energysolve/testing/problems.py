@@ -1,4 +1,4 @@
-"""Problems whose answers are known, for tests of optimizers, halting criteria and energies.
+"""Problems with known answers, for tests of optimizers, halting criteria and energies.
 
 Example:
     >>> for problem in problems():
@@ -27,9 +27,9 @@ class Problem:
         energy: the energy.
         x: the problem.
         y0: the standard start.
-        minima: the answers of least energy, each with the structure and the shapes of ``y0``.
-        minimum: the least energy.
-        notes: what makes it hard; empty for problems that plain gradient descent solves from ``y0``.
+        minima: the answers of lowest energy, each with the structure and shapes of ``y0``.
+        minimum: the lowest energy.
+        notes: the difficulty; empty for problems that plain gradient descent solves from ``y0``.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Problem:
     notes: str = ""
 
     def distance(self, y: Any) -> Tensor:
-        """``(batch,)``: how far the farthest entry of each answer is from the nearest of the minima."""
+        """``(batch,)``: the largest absolute difference of each answer from the nearest minimum."""
         return torch.stack([_largest(y, point) for point in self.minima]).amin(0)
 
 
 def problems() -> tuple[Problem, ...]:
-    """The test functions of `energysolve.energies.analytic` and the convex problems, built anew at each call."""
+    """The test functions of `energysolve.energies.analytic` and convex problems, newly built at each call."""
     return (*_classic(), *_convex())
 
 

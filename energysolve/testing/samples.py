@@ -1,6 +1,5 @@
-"""Small deterministic problems on which contracts are checked, and what the checks share."""
+"""Helpers of the contract checks: small deterministic problems and comparisons."""
 
-import itertools
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from ..trees import tree_leaves
 
 
 def wells(batch: int) -> tuple[Objective, Any]:
-    """Quadratic wells of different widths, one a sample, with a coupled scratchpad; and a starting point."""
+    """Quadratic wells, each sample with its own width, with a coupled scratchpad; and an initial point."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -29,15 +28,18 @@ def wells(batch: int) -> tuple[Objective, Any]:
 
 
 def require(holds: bool, message: str) -> None:
-    """Raise an AssertionError with this message unless the condition holds."""
+    """Raise an AssertionError unless the condition holds."""
     if not holds:
         raise AssertionError(message)
 
 
 def same(a: Any, b: Any) -> bool:
     """Whether two trees hold equal tensors, NaN equal to NaN."""
-    pairs = itertools.zip_longest(tree_leaves(a), tree_leaves(b))
-    return all(not isinstance(p, Tensor) or (p.shape == q.shape and bool(_equal(p, q).all())) for p, q in pairs)
+    first, second = tree_leaves(a), tree_leaves(b)
+    return len(first) == len(second) and all(
+        not isinstance(p, Tensor) or (p.shape == q.shape and bool(_equal(p, q).all()))
+        for p, q in zip(first, second, strict=True)
+    )
 
 
 def _equal(p: Tensor, q: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Hypothesis strategies for property-based tests of energies, halting criteria, optimizers and solvers.
 
-Every strategy shrinks towards the simple: dense tensors, no scratchpad, gradient descent, one criterion.
+Every strategy shrinks to the simplest case: dense tensors, no scratchpad, gradient descent, one criterion.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from ..trees import tree_leaves
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A batch of problems with a starting point.
+    """A batch of problems with an initial point.
 
     Attributes:
         x: the problems, a dict: ``width`` ``(batch, 1)``; ``target``, with the structure of ``y``; and, for segment
@@ -36,7 +36,7 @@ class Batch:
 
     @property
     def layout(self) -> Layout:
-        """Which rows belong to which sample."""
+        """The layout of the answers."""
         return batch_layout(self.x)
 
     def select(self, samples: Tensor) -> "Batch":
@@ -50,7 +50,7 @@ class Batch:
 
 
 class RowWise(Energy):
-    """An energy for any `Batch`, in arithmetic that treats every row alike, whatever rows are beside it.
+    """An energy for any `Batch`, in row-wise arithmetic, whose rounding does not depend on the batch.
 
     The sum over all entries of ``width * shape(y - target)`` and, with a scratchpad, of ``coupling * (z - y)^2``.
 
@@ -81,7 +81,7 @@ class RowWise(Energy):
 
 
 def batch_layout(x: dict[str, Any]) -> Layout:
-    """The layout of the problems of a `Batch`; give it to the solver as ``layout=``."""
+    """The layout of the problems of a `Batch`, for the solver's ``layout=``."""
     count = len(x["width"])
     return Segment(x["index"], count) if "index" in x else Dense(count)
 
@@ -92,7 +92,7 @@ def quadratic(d: Tensor) -> Tensor:
 
 
 def quartic(d: Tensor) -> Tensor:
-    """Flat at the minimum, steep far out."""
+    """Flat at the minimum, steep far from it."""
     return 0.1 * d.square().square() + 0.05 * d.square()
 
 
@@ -117,7 +117,7 @@ def energies() -> st.SearchStrategy[RowWise]:
 
 
 def simple_criteria() -> st.SearchStrategy[Halting]:
-    """Halting criteria that are not composed."""
+    """Halting criteria without composition."""
     return st.one_of(
         st.builds(After, st.integers(0, 12)),
         st.builds(EnergyChange, atol=tolerances()),
@@ -131,7 +131,7 @@ def simple_criteria() -> st.SearchStrategy[Halting]:
 
 
 def criteria() -> st.SearchStrategy[Halting]:
-    """Halting criteria and compositions of them."""
+    """Halting criteria and their compositions."""
     return st.recursive(
         simple_criteria(),
         lambda inner: st.one_of(
@@ -144,7 +144,7 @@ def criteria() -> st.SearchStrategy[Halting]:
 
 
 def optimizers() -> st.SearchStrategy[InnerOptimizer]:
-    """Inner optimizers with step sizes that suit `energies`, and at times do not."""
+    """Inner optimizers, mostly with step sizes that suit `energies`."""
     lr = st.sampled_from([0.05, 0.01, 0.2, 0.5])
     plain = st.one_of(
         st.builds(SGD, lr),

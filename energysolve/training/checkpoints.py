@@ -1,6 +1,5 @@
 """Checkpoint files: written atomically, verified by a checksum, and pruned."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -10,11 +9,10 @@ from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor
 
 from ..checks import check_whole
-from ..files import write_atomic
+from ..files import tensors_digest, write_atomic
 
 FORMAT_VERSION = 1
 _NAME = re.compile(r"iteration-(\d{8})\.safetensors")
@@ -119,7 +117,7 @@ def encode(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
     """The content of a checkpoint file."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(state)
-    header = {"version": str(FORMAT_VERSION), "sha256": _digest(plain, text), "state": text}
+    header = {"version": str(FORMAT_VERSION), "sha256": tensors_digest(plain, text), "state": text}
     return safetensors.torch.save(plain, metadata=header)
 
 
@@ -134,16 +132,6 @@ def decode(content: bytes) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"its {len(content)} bytes are cut short or not a checkpoint ({error})") from error
     if version != str(FORMAT_VERSION):
         raise ValueError(f"it has format version {version!r}, but this version of the library reads {FORMAT_VERSION}")
-    if checksum != _digest(tensors, text):
+    if checksum != tensors_digest(tensors, text):
         raise ValueError("its checksum does not match, so it is damaged")
     return tensors, json.loads(text)
-
-
-def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    digest = hashlib.sha256(text.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        if tensor.numel():
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -45,8 +45,7 @@ class Validator:
     def __init__(self, validation: Validation, task: Task, device: torch.device):
         self.validation = validation
         self._task = task
-        solver = validation.solver
-        self._solver = solver.replace(init=solver.init or task.init, layout=solver.layout or task.layout)
+        self._solver = validation.solver.suited(task)
         self._device = device
 
     def run(self, iteration: int, energy: Any) -> Validated:

@@ -131,7 +131,7 @@ def test_terms_with_and_without_a_scratchpad_mix(pair):
 
 def test_a_scratchpad_too_many_or_too_few_is_an_error(pair):
     x, y = pair
-    with pytest.raises(ValueError, match="none of the energies"):
+    with pytest.raises(ValueError, match="takes none"):
         (Counted() + near)(x, y, y)
     with pytest.raises(ValueError, match="takes a scratchpad z, but none was given"):
         EnergySolver(Counted() + tied, SGD(0.1)).minimize(x, y)

@@ -7,6 +7,7 @@ import os
 import pytest
 import safetensors.torch
 import torch
+from energysolve.presets.catalog import TASKS
 from torch import nn
 
 from energysolve import (
@@ -29,7 +30,6 @@ from energysolve import (
 from energysolve import pretrained as shipped
 from energysolve.initializers import Symmetric
 from energysolve.optimizers import Box
-from energysolve.presets.catalog import TASKS
 from energysolve.pretrained.files import load, read_config, save
 from energysolve.tasks import Completion, Inverse
 
@@ -137,13 +137,13 @@ def test_own_energies_are_given_when_loading(tmp_path):
     assert again.energy is energy
     assert energy.a.weight is energy.b.weight is parameter
     assert torch.equal(energy.a.weight, saved.energy.a.weight)
-    with pytest.raises(ValueError, match=r"energy 'Own'.*Pass energy="):
+    with pytest.raises(ValueError, match=r"energy 'Own', which is not a registered class.*Pass energy="):
         EnergySolver.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="another architecture"):
         EnergySolver.from_pretrained(tmp_path, energy=Own(4))
     with pytest.raises(ValueError, match=r"has dtype torch\.float32 instead of torch\.float64"):
         EnergySolver.from_pretrained(tmp_path, energy=Own().double())
-    with pytest.raises(TypeError, match="must be a module"):
+    with pytest.raises(TypeError, match="must be a module, or a subclass"):
         load(EnergySolver, tmp_path, energy=lambda x, y: y.sum(-1))
 
 
@@ -250,9 +250,18 @@ def editing(change):
             "does not describe a solver.*max_steps, got -1",
         ),
         (editing(lambda config: config["energy"].pop("config")), "lacks the arguments of MLPEnergy"),
-        (editing(lambda config: config["energy"]["config"].update(colour=1)), "does not describe a MLPEnergy"),
-        (editing(lambda config: config["energy"]["config"].update(depth=0)), "does not describe a MLPEnergy"),
-        (editing(lambda config: config["energy"]["config"].update(width="a")), "does not describe a MLPEnergy"),
+        (
+            editing(lambda config: config["energy"]["config"].update(colour=1)),
+            "that MLPEnergy does not accept",
+        ),
+        (
+            editing(lambda config: config["energy"]["config"].update(depth=0)),
+            "that MLPEnergy does not accept",
+        ),
+        (
+            editing(lambda config: config["energy"]["config"].update(width="a")),
+            "that MLPEnergy does not accept",
+        ),
     ],
 )
 def test_damage_is_explained(folder, damage, message):

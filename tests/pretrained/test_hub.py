@@ -231,8 +231,8 @@ class Own(Energy):
 @pytest.mark.parametrize(
     ("refused", "kind", "message"),
     [
-        (None, FileNotFoundError, "no model of that id, or only a private one.*token="),
-        ((403, "GatedRepo"), PermissionError, "accepted its terms.*token="),
+        (None, FileNotFoundError, "no model of that id, or the model is private.*token="),
+        ((403, "GatedRepo"), PermissionError, "accepting the terms.*token="),
         ((403, ""), PermissionError, "does not permit it.*token="),
         ((500, ""), OSError, "500"),
     ],

@@ -1,6 +1,7 @@
 """Runs over files of problems that are killed anywhere, resumed, refused."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -14,7 +15,8 @@ import pytest
 import torch
 from file_solving import DIM, PROBLEMS, RANDOM, answers, assert_same, bowl, make_solver, save
 
-from energysolve import SGD, EnergyChange, MLPEnergy, Uniform, cli
+from energysolve import SGD, EnergyChange, MLPEnergy, Projected, Uniform, cli
+from energysolve.optimizers import Box
 from energysolve.streaming.problems import open_problems
 from energysolve.streaming.solve import solve_file
 
@@ -173,6 +175,7 @@ def test_answers_of_another_format_are_not_continued(problems, tmp_path):
         ({"solver": make_solver(max_steps=61)}, "solver.max_steps (60 then, 61 now)"),
         ({"solver": make_solver(optimizer=SGD(0.3))}, "solver.optimizer.lr (0.2 then, 0.3 now)"),
         ({"solver": make_solver(halting=EnergyChange(atol=1e-5).patience(2))}, "solver.halting"),
+        ({"solver": make_solver(optimizer=Projected(SGD(0.2), Box(-1.0, math.inf)))}, "solver.optimizer"),
         ({"solver": make_solver(lambda x, y: bowl(x, y))}, "energy ("),
         ({"problems": PROBLEMS + 1e-9}, "problems ("),
     ],
@@ -185,8 +188,17 @@ def test_resuming_with_other_settings_is_refused(change, named, problems, tmp_pa
     save(problems, options.pop("problems", PROBLEMS))
     with pytest.raises(ValueError, match=re.escape(named)) as caught:
         solve_file(options.pop("solver"), problems, tmp_path / "a.npz", resume=True, **options)
-    assert str(caught.value).count(" then, ") == 1 or named == "solver.halting"
+    assert str(caught.value).count(" then, ") == 1 or named in ("solver.halting", "solver.optimizer")
     assert {path.name: path.read_bytes() for path in partial.iterdir()} == before
+
+
+def test_settings_may_be_infinite(problems, tmp_path):
+    solver, _ = failing_after(2)
+    solver = solver.replace(optimizer=Projected(SGD(0.2), Box(0.0, math.inf)))
+    with pytest.raises(RuntimeError, match="on fire"):
+        solve_file(solver, problems, tmp_path / "a.npz", chunk=3)
+    again = make_solver(optimizer=solver.optimizer)
+    assert solve_file(again, problems, tmp_path / "a.npz", chunk=3, resume=True).resumed == 6
 
 
 def test_weights_are_compared(tmp_path):

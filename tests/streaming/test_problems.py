@@ -1,7 +1,9 @@
 """Files of problems: what is read, what is refused, and in how much memory."""
 
+import hashlib
 import io
 import math
+import os
 import pickle
 import tracemalloc
 import zipfile
@@ -13,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from energysolve import MLPEnergy, Uniform
+from energysolve.streaming import problems
 from energysolve.streaming.problems import open_problems
 from energysolve.streaming.solve import solve_file
 
@@ -113,7 +116,7 @@ def claiming(shape):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("p.txt", b"1,2", r"none of the files that can be read: \.npz, \.npy, \.csv"),
+        ("p.txt", b"1,2", r"read from \.npz, \.npy, \.csv files; got"),
         ("p.npy", npy(np.ones((4, 3)).T), "numpy.ascontiguousarray"),
         ("p.npz", npz(x__npy=npy(np.ones((4, 3)).T)), "numpy.ascontiguousarray"),
         ("p.npy", npy(np.array([[Trap()] * 4] * 2)), "never unpickled"),
@@ -128,7 +131,7 @@ def claiming(shape):
         ("p.npy", npy(np.zeros((2, 4), dtype=[("a", "f8")])), "real numbers"),
         ("p.npy", b"\x93NUMPY\x03" + npy(np.ones((2, 4)))[7:], "numpy.save"),
         ("p.npy", npy(np.ones((2, 4)))[:-1], "truncated"),
-        ("p.npy", npy(np.ones((2, 4))) + b"1", "more in it"),
+        ("p.npy", npy(np.ones((2, 4))) + b"1", "holds more than"),
         ("p.npy", npy(np.ones((2, 4)))[:20], "numpy.save"),
         ("p.npy", b"", "numpy.save"),
         ("p.npy", claiming((10**12, 4)), "truncated"),
@@ -164,8 +167,90 @@ def test_a_missing_input(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_table_that_shrinks_is_noticed(tmp_path):
-    opened = open_problems(save(tmp_path / "p.csv", PROBLEMS))
-    save(tmp_path / "p.csv", PROBLEMS[:5])
-    with pytest.raises(ValueError, match="lost lines"):
+@pytest.mark.parametrize("name", ["p.npz", "p.npy", "p.csv"])
+def test_a_file_that_changed_since_it_was_opened_is_refused(name, tmp_path):
+    opened = open_problems(save(tmp_path / name, PROBLEMS))
+    save(tmp_path / name, PROBLEMS[:5])
+    with pytest.raises(ValueError, match="has changed since it was opened"):
         list(opened.blocks(0, 4))
+
+
+@pytest.mark.parametrize("changed", ["1,2\n3,4\n\n\n\n", "1,2\n3,4\n5,x\n", "1,2\n3,4\n555\n"])
+def test_a_table_that_changes_unseen_is_noticed_when_it_is_read(changed, tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_text("1,2\n3,4\n5,6\n")
+    opened, time = open_problems(path), path.stat().st_mtime_ns
+    path.write_text(changed[:12])
+    os.utime(path, ns=(time, time))
+    with pytest.raises(ValueError, match="has changed since it was opened"):
+        list(opened.blocks(0, 1))
+
+
+ENDS = st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\r\n \r\n"])
+
+
+@given(st.lists(ENDS, min_size=1, max_size=40), st.booleans(), st.booleans(), st.integers(1, 5), st.data())
+def test_a_table_is_read_from_any_row(tmp_path_factory, ends, mark, header, marks, data):
+    path = tmp_path_factory.mktemp("p") / "p.csv"
+    lines = (["a"] if header else []) + [str(row) for row in range(len(ends) - header)]
+    content = "\ufeff" * mark + "".join(line + end for line, end in zip(lines, ends, strict=True))
+    path.write_bytes(content.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(problems, "_MARKS", marks)
+        opened = open_problems(path)
+    assert opened.rows == len(ends) - header
+    assert opened.digest() == hashlib.sha256(path.read_bytes()).hexdigest()
+    start = data.draw(st.integers(0, opened.rows))
+    found = [row for block in opened.blocks(start, 3) for row in block[:, 0]]
+    assert found == list(range(start, opened.rows))
+
+
+@pytest.mark.parametrize("given_open", [True, False])
+def test_a_table_is_opened_and_parsed_twice(given_open, tmp_path, monkeypatch):
+    """Once to check it before anything is solved, and once to solve it; resuming parses only what is left."""
+    path, output = save(tmp_path / "p.csv", RANDOM.random((300, DIM))), tmp_path / "a.npz"
+    opens, parsed = [], []
+
+    def opening(file, *arguments, **options):
+        if file == path:
+            opens.append(file)
+        return plain(file, *arguments, **options)
+
+    def number(text):
+        parsed.append(text)
+        return float(text)
+
+    plain = open
+    monkeypatch.setattr("builtins.open", opening)
+    monkeypatch.setattr("io.open", opening)
+    monkeypatch.setattr(problems, "float", number, raising=False)
+
+    def solve(**options):
+        opens.clear(), parsed.clear()
+        opened = open_problems(path) if given_open else path
+        assert not given_open or opened.row_shape == (DIM,)
+        return solve_file(make_solver(max_steps=1), opened, output, chunk=50, **options)
+
+    solve()
+    assert len(opens) == 2
+    assert 2 * 300 * DIM <= len(parsed) <= 2 * 300 * DIM + DIM  # and the first line, which might be a header
+
+    def stop(done, total):
+        if done == 250:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        solve(overwrite=True, progress=stop)
+    assert solve(resume=True).resumed == 250
+    assert len(opens) == 2
+    assert len(parsed) <= (300 + 50) * DIM + DIM
+
+
+@pytest.mark.parametrize("name", ["p.npz", "p.csv"])
+def test_an_opened_file_is_solved_like_its_path(name, tmp_path):
+    path = save(tmp_path / name, PROBLEMS)
+    solve_file(make_solver(), path, tmp_path / "a.npz", chunk=4)
+    solve_file(make_solver(), open_problems(str(path)), tmp_path / "b.npz", chunk=4)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    with pytest.raises(ValueError, match="is the input"):
+        solve_file(make_solver(), open_problems(path), path, overwrite=True)

@@ -137,7 +137,7 @@ def test_initial_answers_depend_on_seed_and_place(problems, tmp_path):
 
 def test_answers_that_are_no_rows_are_refused(problems, tmp_path):
     solver = make_solver(lambda x, y: ((y["a"] - x) ** 2).sum(-1), init=lambda x, layout, generator: {"a": x * 0})
-    with pytest.raises(ValueError, match="one tensor with a row for each problem"):
+    with pytest.raises(ValueError, match="one tensor with one row per problem"):
         solve_file(solver, problems, tmp_path / "a.npz")
     # A run that fails at once leaves nothing to be resumed or overwritten.
     assert solve_file(make_solver(), problems, tmp_path / "a.npz").resumed == 0
