@@ -87,18 +87,11 @@ class SupervisedTrainer(BaseTrainer):
                 f"replay={config.replay!r}: {type(model).__name__} has no methods initial and loss_from, so it cannot "
                 "improve answers found earlier. Leave out replay."
             )
+        start = None if buffer is None else lambda x, generator: (model.initial(x, generator), None)
+        super().__init__(model, _Loss(model), task, config, start, buffer, generator, accelerator)
         arguments = getattr(model, "config", None)
-        super().__init__(
-            model,
-            _Loss(model),
-            task,
-            config,
-            start=None if buffer is None else lambda x, generator: (model.initial(x, generator), None),
-            replay=buffer,
-            generator=generator,
-            accelerator=accelerator,
-            identity={"model": {"class": type(model).__name__, "config": arguments() if callable(arguments) else None}},
-        )
+        arguments = arguments() if callable(arguments) else None
+        self.state.identity = {"model": {"class": type(model).__name__, "config": arguments}}
 
     def _inputs(self, batch: Batch) -> tuple[Any, ...]:
         x, target, y, _ = batch
