@@ -1,8 +1,8 @@
-"""Energies whose minima are known: for tests, examples and comparisons of optimizers.
+"""Energies with known minima, for tests, examples and comparisons of optimizers.
 
-Their arithmetic is row-wise, so a sample has the same energy whichever samples share its batch. MGH stands for Moré,
-Garbow and Hillstrom, Testing Unconstrained Optimization Software, ACM TOMS 7 (1981), SB for the collection of
-Surjanovic and Bingham, https://www.sfu.ca/~ssurjano.
+Their arithmetic is row-wise, so the energy of a sample does not depend on its batch. MGH stands for Moré, Garbow and
+Hillstrom, Testing Unconstrained Optimization Software, ACM TOMS 7 (1981); SB for the collection of Surjanovic and
+Bingham, https://www.sfu.ca/~ssurjano.
 """
 
 import math
@@ -19,16 +19,15 @@ Points = Sequence[Sequence[float]]
 
 
 class AnalyticEnergy(Energy):
-    """A classic test function ``f``, moved by the problem: ``E(x, y) = f(y - x)``, with ``x``, ``y``: ``(batch, dim)``.
+    """A classic test function ``f``, shifted by the problem: ``E(x, y) = f(y - x)``, ``x`` and ``y`` ``(batch, dim)``.
 
-    With ``x`` zero it is the standard form; otherwise start and minima move along, so that a batch can hold different
-    problems.
+    The shift moves start and minima, so that a batch can hold different problems.
 
     Attributes:
         dim: entries of one answer.
-        start: the standard starting point for ``x = 0``, the customary or a plain one where the literature has none.
-        minima: the points where ``f`` has its least value for ``x = 0``; the note says where there are others.
-        minimum: the least value.
+        start: the standard starting point for ``x = 0``, or a simple one where the literature has none.
+        minima: the points of lowest value for ``x = 0``.
+        minimum: the lowest value.
     """
 
     dim: int = 2

@@ -142,7 +142,7 @@ def _agreeing(only: Callable[[Tensor], Descent], part: Part, carry: Carry, first
 def _warn(what: str) -> None:
     warnings.warn(
         f"compact=True is without effect: {what.rstrip('.')}. Every tensor in x with the leading size of the batch "
-        "must have one row a sample, or the solver needs select=; and the energy must be deterministic (a module in "
+        "must have one row per sample, or the solver needs select=; and the energy must be deterministic (a module in "
         "evaluation mode).",
         CompactionWarning,
         stacklevel=2,

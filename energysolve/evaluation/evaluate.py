@@ -59,8 +59,8 @@ class Performance:
         """The numbers without the curve, JSON-able; an error that is not finite is None."""
         return {
             "problems": self.problems,
-            "error": _number(self.error),
-            "floors": {name: _number(error) for name, error in self.floors.items()},
+            "error": finite(self.error),
+            "floors": {name: finite(error) for name, error in self.floors.items()},
             "converged": self.converged,
             "nonfinite": self.nonfinite,
             "steps": self.statistics(),
@@ -69,7 +69,7 @@ class Performance:
     def to_json(self) -> dict[str, Any]:
         """The summary with the error after each step, and how many problems took how many steps."""
         counts = {str(step): self.steps.count(step) for step in sorted(set(self.steps))}
-        return self.summary() | {"error_by_step": list(map(_number, self.error_by_step)), "steps_counts": counts}
+        return self.summary() | {"error_by_step": list(map(finite, self.error_by_step)), "steps_counts": counts}
 
 
 def evaluate(
@@ -168,8 +168,9 @@ def _solved(model: Any, x: Any, generator: torch.Generator) -> tuple[Tensor, Sol
     return start.energy, model.minimize(x, start.y, start.z)
 
 
-def _number(value: float) -> float | None:
-    return value if math.isfinite(value) else None  # JSON knows no NaN and no infinity
+def finite(value: float) -> float | None:
+    """The number, or None for NaN and infinities, which JSON does not know."""
+    return value if math.isfinite(value) else None
 
 
 def _iterates(solution: Solution) -> Iterator[Solution]:

@@ -1,5 +1,6 @@
 """Figure 3: error against steps, of every method, on problems of both difficulties."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ def methods_of(task: str, preset: str) -> dict[str, Run]:
 
 def panel(runs: dict[str, dict[str, Any]], difficulty: str) -> Curves:
     """The curves of one difficulty; those of baselines begin after their first step."""
-    errors = {name: run["difficulties"][difficulty]["error_by_step"] for name, run in runs.items()}
+    found = {name: run["difficulties"][difficulty]["error_by_step"] for name, run in runs.items()}
+    errors = {name: [math.inf if error is None else error for error in curve] for name, curve in found.items()}
     longest = max(map(len, errors.values()))
     floors = {name: found[difficulty] for name, found in floor_rows(runs.values()).items() if difficulty in found}
     return Curves(errors, floors, {name: range(longest - len(each), longest) for name, each in errors.items()})

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ..baselines import Baseline
-from ..evaluation.evaluate import Performance, evaluate
+from ..evaluation.evaluate import Performance, evaluate, finite
 from ..evaluation.floors import mean_target
 from ..presets import Domain
 from ..seeding import stream
@@ -55,11 +55,11 @@ def measure(
 def _as_json(found: Performance) -> dict[str, Any]:
     steps = found.statistics()
     return {
-        "error": found.error,
-        "standard_error": found.standard_error,
+        "error": finite(found.error),
+        "standard_error": finite(found.standard_error),
         "converged": found.converged,
         "nonfinite": found.nonfinite,
         "steps": {name: steps[name] for name in ("mean", "min", "max")},
-        "error_by_step": found.error_by_step,
+        "error_by_step": list(map(finite, found.error_by_step)),
         "floors": found.floors,
     }

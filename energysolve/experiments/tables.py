@@ -1,6 +1,7 @@
 """What the tables share: results of runs over seeds, and Markdown."""
 
 import json
+import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,11 +28,11 @@ def recorded(results: Path, task: str, variant: Mapping[str, float] | None = Non
     return dict(sorted(found.items(), key=lambda item: (methods.index(item[0][0]), PRESETS.index(item[0][1]))))
 
 
-def mean_and_std(runs: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], float]) -> str:
-    """Mean ± standard deviation of a number over runs; without deviation for a single run."""
-    values = [value(run) for run in runs]
+def mean_and_std(runs: Sequence[dict[str, Any]], value: Callable[[dict[str, Any]], float | None]) -> str:
+    """Mean ± standard deviation of a number over runs; without deviation for a single run, infinite if one is None."""
+    values = [math.inf if (found := value(run)) is None else found for run in runs]
     mean = statistics.fmean(values)
-    return f"{mean:.3g}" if len(values) == 1 else f"{mean:.3g} ± {statistics.stdev(values):.1g}"
+    return f"{mean:.3g}" if len(values) == 1 or math.isinf(mean) else f"{mean:.3g} ± {statistics.stdev(values):.1g}"
 
 
 def markdown(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -11,6 +11,7 @@ from ..seeding import stream
 from ..solver import EnergySolver
 from ..tasks import Task
 from ..training import Replayable, SupervisedTrainer, Trainer, TrainingConfig, Validation, make_accelerator
+from ..training.supervised import UNUSED
 
 Settings = Mapping[str, Any]
 """The numbers and names from which a preset builds its model."""
@@ -115,7 +116,8 @@ class Preset:
         accelerator = make_accelerator(self.training.precision, cpu=cpu, trackers=trackers, folder=folder, after=after)
         generator = stream(f"{self.stream} {name}", self.seed, accelerator.device)
         if not isinstance(model, EnergySolver):
-            config = self.training if isinstance(model, Replayable) else self.training.changed({"replay": 0})
+            unused = {name: getattr(TrainingConfig(), name) for name in UNUSED}
+            config = self.training.changed(unused if isinstance(model, Replayable) else unused | {"replay": 0})
             return SupervisedTrainer(model, task, config, generator=generator, accelerator=accelerator), model
         validation = None
         if self.validate_every:

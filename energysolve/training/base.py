@@ -24,19 +24,8 @@ _MAX_FAILURES = 100
 class BaseTrainer:
     """Trains a model on the problems of a task. Subclasses provide the loss.
 
-    Args:
-        model: trained in place, and moved to the accelerator's device.
-        loss: the module from the inputs of a batch to ``(loss, y, z)``; it contains the model.
-        task: the source of problems.
-        config: the settings.
-        start: initial answers and scratchpads, see `Batches`.
-        replay: the replay buffer, if any.
-        generator: the source of all randomness in training, on the accelerator's device; by default seeded with 0.
-        accelerator: by default a new one with the configured precision, on the GPU if there is one.
-        identity: see `RunState`.
-
-    Attributes:
-        state: the run at this moment, from construction on.
+    The ``loss`` is a module from the inputs of a batch to ``(loss, y, z)``, which contains the ``model``; ``start`` is
+    that of `Batches`. The other arguments are those of `Trainer`.
 
     Raises:
         ValueError: if the processes cannot share a batch equally, or the generator is on another device.
@@ -48,12 +37,10 @@ class BaseTrainer:
         loss: nn.Module,
         task: Task,
         config: TrainingConfig,
-        *,
         start: Callable[[Any, torch.Generator], tuple[Any, Any]] | None,
         replay: ReplayBuffer | None,
         generator: torch.Generator | None,
         accelerator: Accelerator | None,
-        identity: Mapping[str, Any],
     ):
         self.task, self.config, self.model, self.replay = task, config, model, replay
         self.accelerator = accelerator or make_accelerator(config.precision)
@@ -69,7 +56,7 @@ class BaseTrainer:
         model.to(self.device)
         self._updater = Updater(loss, config, self.accelerator)
         self.optimizer = self._updater.optimizer
-        self.state = RunState(config, model, self.optimizer, self.generator, self.device, replay, identity)
+        self.state = RunState(config, model, self.optimizer, self.generator, self.device, replay)
 
     @property
     def trained_model(self) -> Any:
@@ -217,7 +204,7 @@ def configured(
     """The settings of a trainer and its replay buffer, from the arguments of its constructor.
 
     Raises:
-        TypeError: for a setting that does not exist, or a replay buffer that is none.
+        TypeError: for a setting that does not exist, or a ``replay`` of another kind.
         ValueError: for a setting that is out of range.
     """
     if replay is not None and (isinstance(replay, bool) or not isinstance(replay, ReplayBuffer | int)):

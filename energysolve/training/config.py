@@ -59,14 +59,8 @@ class TrainingConfig:
         for name, kind in (("differentiation", Differentiation), ("schedule", Schedule)):
             if not isinstance(getattr(self, name), kind):
                 raise TypeError(f"{owner} needs a {kind.__name__} as {name}, got {getattr(self, name)!r}.")
-        check_whole(
-            owner,
-            least=1,
-            train_steps=self.train_steps,
-            batch_size=self.batch_size,
-            accumulate=self.accumulate,
-            log_every=self.log_every,
-        )
+        counts = ("train_steps", "batch_size", "accumulate", "log_every")
+        check_whole(owner, least=1, **{name: getattr(self, name) for name in counts})
         check_whole(owner, least=0, replay=self.replay)
         check_nonnegative(owner, weight_decay=self.weight_decay)
         _check_positive("lr", self.lr)

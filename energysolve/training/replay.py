@@ -116,7 +116,7 @@ class ReplayBuffer:
         rows_count(like)
         leaves, structure = tree_leaves(like), tree_structure(like)
         forms = [_Form.of(leaf) for leaf in leaves]
-        most = _check_state(state, forms, self.capacity)
+        most = _check_state(state, leaves, self.capacity)
         columns = {name: part.to(forms[0].device) for name, part in state.items() if name not in _COUNTERS}
         self._structure, self._forms = (structure, forms) if columns else (None, [])
         self._columns = {name: self._empty(part) for name, part in columns.items()}
@@ -198,8 +198,8 @@ def _parts(leaves: list[Any], columns: Mapping[str, Tensor]) -> dict[str, Tensor
     return parts
 
 
-def _check_state(state: Mapping[str, Tensor], forms: list[_Form], capacity: int) -> int:
-    """The number of stored rows in a state, after a check that it is of samples of these forms."""
+def _check_state(state: Mapping[str, Tensor], leaves: list[Any], capacity: int) -> int:
+    """The number of stored rows in a state, after a check that its samples are like those of a batch."""
     missing = [name for name in _COUNTERS if name not in state]
     if missing:
         raise ValueError(f"This is not the state of a replay buffer: it lacks {missing}.")
@@ -211,15 +211,9 @@ def _check_state(state: Mapping[str, Tensor], forms: list[_Form], capacity: int)
     found = {name: part for name, part in state.items() if name not in _COUNTERS}
     if not found and not int(state["written"]):
         return 0
-    expected: dict[str, tuple[Any, ...]] = {}
-    for i, form in enumerate(forms):
-        if form.ragged:
-            expected[f"{i}.values"] = (form.dtype, None, *form.features)
-            expected[f"{i}.lengths"] = (torch.int64,)
-        else:
-            expected[str(i)] = (form.dtype, *form.features)
-    got = {name: (part.dtype, *part.shape[1:]) for name, part in found.items()}
-    if not _agree(got, expected):
+    expected = {name: _kind(name, part) for name, part in _parts(leaves, {}).items()}
+    got = {name: _kind(name, part) for name, part in found.items()}
+    if got != expected:
         raise ValueError(f"The state holds samples of other dtypes or shapes: it has {got}, expected {expected}.")
     counts = {part.shape[0] for part in found.values()}
     most = max(counts)
@@ -231,9 +225,6 @@ def _check_state(state: Mapping[str, Tensor], forms: list[_Form], capacity: int)
     return most
 
 
-def _agree(got: dict[str, tuple[Any, ...]], expected: dict[str, tuple[Any, ...]]) -> bool:
-    """Whether names, dtypes and shapes agree; None stands for any size."""
-    return got.keys() == expected.keys() and all(
-        len(got[name]) == len(wanted) and all(w is None or g == w for g, w in zip(got[name], wanted, strict=True))
-        for name, wanted in expected.items()
-    )
+def _kind(name: str, part: Tensor) -> tuple[Any, ...]:
+    """What the stored samples of a part have in common; padded values may have any width."""
+    return part.dtype, part.ndim, tuple(part.shape[2 if name.endswith(".values") else 1 :])

@@ -47,7 +47,7 @@ class RunState:
     generator: torch.Generator
     device: torch.device
     replay: ReplayBuffer | None = None
-    identity: Mapping[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, Any] = field(default_factory=dict, init=False)
     average: Any = field(default=None, init=False)
     scheduler: LRScheduler | None = field(default=None, init=False)
     iteration: int = field(default=0, init=False)

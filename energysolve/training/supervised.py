@@ -13,7 +13,7 @@ from .config import TrainingConfig
 from .replay import ReplayBuffer
 
 _DEFAULTS = TrainingConfig()
-_UNUSED = ("train_steps", "differentiation", "compile")
+UNUSED = ("train_steps", "differentiation", "compile")
 
 
 @runtime_checkable
@@ -87,18 +87,11 @@ class SupervisedTrainer(BaseTrainer):
                 f"replay={config.replay!r}: {type(model).__name__} has no methods initial and loss_from, so it cannot "
                 "improve answers found earlier. Leave out replay."
             )
+        start = None if buffer is None else lambda x, generator: (model.initial(x, generator), None)
+        super().__init__(model, _Loss(model), task, config, start, buffer, generator, accelerator)
         arguments = getattr(model, "config", None)
-        super().__init__(
-            model,
-            _Loss(model),
-            task,
-            config,
-            start=None if buffer is None else lambda x, generator: (model.initial(x, generator), None),
-            replay=buffer,
-            generator=generator,
-            accelerator=accelerator,
-            identity={"model": {"class": type(model).__name__, "config": arguments() if callable(arguments) else None}},
-        )
+        arguments = arguments() if callable(arguments) else None
+        self.state.identity = {"model": {"class": type(model).__name__, "config": arguments}}
 
     def _inputs(self, batch: Batch) -> tuple[Any, ...]:
         x, target, y, _ = batch
@@ -139,7 +132,7 @@ def _check_model(model: Any) -> None:
 
 
 def _check_unused(config: TrainingConfig) -> None:
-    unused = {name: value for name, value in config.changes().items() if name in _UNUSED}
+    unused = {name: value for name, value in config.changes().items() if name in UNUSED}
     if unused:
         shown = ", ".join(f"{name}={value!r}" for name, value in unused.items())
         raise ValueError(

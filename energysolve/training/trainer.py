@@ -77,17 +77,8 @@ class Trainer(BaseTrainer):
             max_steps=config.train_steps,
             compile=False,
         )
-        super().__init__(
-            solver.energy,
-            Loss(self.solver, task),
-            task,
-            config,
-            start=partial(_start, self.solver),
-            replay=buffer,
-            generator=generator,
-            accelerator=accelerator,
-            identity={},
-        )
+        loss, start = Loss(self.solver, task), partial(_start, self.solver)
+        super().__init__(solver.energy, loss, task, config, start, buffer, generator, accelerator)
         self.validator = Validator(validation, task, self.device) if validation else None
 
     def _validate(self) -> None:
@@ -109,18 +100,16 @@ class Trainer(BaseTrainer):
         return validation.early_stopping is not None and waited >= validation.early_stopping * validation.every
 
     def _finish(self) -> None:
-        if self.state.best_weights is not None:
+        if self.validator and self.validator.validation.early_stopping and self.state.best_weights is not None:
             self.trained_model.load_state_dict(self.state.best_weights)
 
 
 def _start(solver: EnergySolver, x: Any, generator: torch.Generator) -> tuple[Any, Any]:
     """Initial answers and scratchpads of new problems."""
-    assert solver.layout is not None
     assert solver.init is not None
-    layout = solver.layout(x)
+    layout = solver.layout_of(x)
     y = solver.init(x, layout, generator)
-    z = None if solver.scratchpad is None else solver.scratchpad(x, layout, generator)
-    return y, z
+    return y, None if solver.scratchpad is None else solver.scratchpad(x, layout, generator)
 
 
 def _check_trainable(solver: EnergySolver, config: TrainingConfig) -> None:

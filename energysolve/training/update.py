@@ -60,8 +60,18 @@ class Updater:
             *inputs: of the loss, for the local shard of the batch.
             last: whether a step follows; only then do the processes average their gradients.
         """
-        with nullcontext() if last else self._accelerator.no_sync(self.model):
-            loss, *rest = self._backward(inputs)
+        self._calls += 1
+        # The first batch is smaller, since the replay buffer is still empty: compiling it would be wasted. Eager code
+        # also gives clearer errors for an invalid energy.
+        eager = self._config.compile and self._calls == 1
+        with (
+            nullcontext() if last else self._accelerator.no_sync(self.model),
+            torch.compiler.set_stance("force_eager") if eager else nullcontext(),
+        ):
+            if self._config.compile and self._accelerator.device.type == "cuda":
+                torch.compiler.cudagraph_mark_step_begin()
+            loss, *rest = self.model(*inputs)
+            self._accelerator.backward(loss / self._config.accumulate)
         return loss.detach(), *rest
 
     def step(self, loss: Tensor) -> Tensor:
@@ -84,15 +94,3 @@ class Updater:
             self._stepper.step()
         self.optimizer.zero_grad(set_to_none=True)
         return good
-
-    def _backward(self, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        self._calls += 1
-        # The first batch is smaller, since the replay buffer is still empty: compiling it would be wasted. Eager code
-        # also gives clearer errors for an invalid energy.
-        eagerly = self._config.compile and self._calls == 1
-        with torch.compiler.set_stance("force_eager") if eagerly else nullcontext():
-            if self._config.compile and self._accelerator.device.type == "cuda":
-                torch.compiler.cudagraph_mark_step_begin()
-            loss, *rest = self.model(*inputs)
-            self._accelerator.backward(loss / self._config.accumulate)
-        return loss, *rest

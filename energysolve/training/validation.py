@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from ..checks import check_whole
+from ..evaluation.evaluate import evaluate
 from ..solver import EnergySolver
 from ..tasks.base import Task
 from .callbacks import Validated
@@ -45,24 +46,20 @@ class Validator:
     def __init__(self, validation: Validation, task: Task, device: torch.device):
         self.validation = validation
         self._task = task
-        self._solver = validation.solver.suited(task)
         self._device = device
 
     def run(self, iteration: int, energy: Any) -> Validated:
-        """Solve the validation problems with ``energy``, and measure the errors."""
-        solver = self._solver.replace(energy=energy)
-        generator = torch.Generator(self._device).manual_seed(self.validation.seed)
-        found: dict[str, tuple[float, float, float, float]] = {}
-        with torch.no_grad():
-            for difficulty in self._task.difficulties:
-                x, target = self._task.sample(self.validation.problems, difficulty, generator, self._device)
-                start = solver.minimize(x, max_steps=0, generator=generator)
-                end = solver.minimize(x, start.y, start.z)
-                found[difficulty] = (
-                    self._task.error(end, target).double().mean().item(),
-                    start.energy.double().mean().item(),
-                    end.energy.double().mean().item(),
-                    end.steps.double().mean().item(),
-                )
-        by_kind = zip(*found.values(), strict=True)
-        return Validated(iteration, *(dict(zip(found, values, strict=True)) for values in by_kind))
+        """Solve the validation problems with ``energy``."""
+        solver = self.validation.solver.replace(energy=energy)
+        problems, generator = self.validation.problems, torch.Generator(self._device).manual_seed(self.validation.seed)
+        found = [
+            evaluate(solver, self._task, difficulty, problems, generator, curve=False, chunk=problems)
+            for difficulty in self._task.difficulties
+        ]
+        return Validated(
+            iteration,
+            error={each.difficulty: each.error for each in found},
+            energy_before={each.difficulty: each.energy_before for each in found},
+            energy_after={each.difficulty: each.energy_after for each in found},
+            steps={each.difficulty: each.statistics()["mean"] for each in found},
+        )

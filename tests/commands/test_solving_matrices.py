@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from energysolve import cli
-from energysolve.evaluation.floors import answer_error
 from energysolve.tasks import Completion
 
 RNG = np.random.default_rng(0)
@@ -53,7 +52,7 @@ def test_a_rectangular_matrix_is_completed(tmp_path):
     y = torch.from_numpy(arrays(tmp_path / "y.npz")["y"])
     assert y.shape == x.shape
     # Given the right rank, most of what is not seen would be known; the energy allows for a rank of ten.
-    assert answer_error(task, y, target).mean() < 0.7 * answer_error(task, x, target).mean()
+    assert task.error_of(y, x, target).mean() < 0.7 * task.error_of(x, x, target).mean()
 
 
 def test_vectors_of_any_length_are_added(tmp_path):
@@ -83,11 +82,11 @@ def test_completion_is_told_beside_what_copying_gives(tmp_path, capsys):
     assert "copy" in capsys.readouterr().out
     found = json.loads((tmp_path / "result" / "result.json").read_text())["difficulties"]
     for difficulty, scale in (("same", 20), ("harder", 5)):  # (rank / scale² + noise²) / 2
-        assert found[difficulty]["copy_error"] == pytest.approx((10 / scale**2 + 0.01) / 2, rel=0.1)
-        assert found[difficulty]["error"] < found[difficulty]["copy_error"]
+        assert found[difficulty]["floors"]["copy"] == pytest.approx((10 / scale**2 + 0.01) / 2, rel=0.1)
+        assert found[difficulty]["error"] < found[difficulty]["floors"]["copy"]
 
 
 def test_other_tasks_have_no_such_floor(tmp_path, capsys):
     assert solve("inverse", "--problems", "5", "--output", tmp_path / "result") == 0
     assert "copy" not in capsys.readouterr().out
-    assert "copy_error" not in (tmp_path / "result" / "result.json").read_text()
+    assert "copy" not in (tmp_path / "result" / "result.json").read_text()

@@ -58,7 +58,7 @@ def test_a_tensor_as_large_as_the_batch_that_all_samples_share(energy, features,
     assert plain.steps.unique().numel() > 2
     shared = {codebook: True, offset: True, outside: True, matrix: features == 8, scaled: features == 8}[energy]
     if shared:
-        with pytest.warns(CompactionWarning, match="(?s)compact=True is without effect.*one row a sample"):
+        with pytest.warns(CompactionWarning, match="(?s)compact=True is without effect.*one row per sample"):
             compact = solve.replace(compact=True).minimize(x, y)
     else:
         compact = solve.replace(compact=True).minimize(x, y)

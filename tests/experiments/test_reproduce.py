@@ -1,4 +1,4 @@
-"""Tables and figures: made from the result files of runs, which are made once and continue where they were interrupted."""
+"""Tables and figures, made from the result files of runs, which are made once and can be resumed."""
 
 import json
 import math

@@ -74,7 +74,7 @@ def resized(solver, problem_shape):
 
 
 QUICK = Preset(
-    build, 60, TrainingConfig(train_steps=8, batch_size=16, lr=0.2), settings={"step_size": 0.5}, validate_every=30
+    build, 120, TrainingConfig(train_steps=8, batch_size=16, lr=0.2), settings={"step_size": 0.5}, validate_every=30
 )
 DOUBLING = Domain(
     name="doubling",
@@ -89,14 +89,20 @@ DOUBLING = Domain(
 )
 
 
+@pytest.fixture(autouse=True)
+def registered():
+    register(DOUBLING)
+    yield
+    del DOMAINS["doubling"]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a trained solver."""
     register(DOUBLING)
     folder = tmp_path_factory.mktemp("doubling")
     assert run("train", "doubling", "--output", str(folder)) == 0
-    yield folder
-    del DOMAINS["doubling"]
+    return folder
 
 
 def run(*arguments):
@@ -162,17 +168,13 @@ def test_the_tables_know_it(trained, tmp_path):
 
 
 def test_registration():
-    register(DOUBLING)
-    try:
-        assert register(DOUBLING) is domain_named("doubling")
-        assert domain_of(build(Doubling(3), {"step_size": 1.0})) is DOUBLING
-        assert at_size(build(Doubling(3), {"step_size": 1.0}), (8,)).energy.size == 8
-        with pytest.raises(ValueError, match="There is a domain 'doubling' already"):
-            register(Domain("doubling", "Other", Doubling, 4, task_of, {}))
-    finally:
-        del DOMAINS["doubling"]
-    with pytest.raises(ValueError, match="the tasks are: addition, completion, inverse"):
-        domain_named("doubling")
+    assert register(DOUBLING) is domain_named("doubling")
+    assert domain_of(build(Doubling(3), {"step_size": 1.0})) is DOUBLING
+    assert at_size(build(Doubling(3), {"step_size": 1.0}), (8,)).energy.size == 8
+    with pytest.raises(ValueError, match="There is a domain 'doubling' already"):
+        register(Domain("doubling", "Other", Doubling, 4, task_of, {}))
+    with pytest.raises(ValueError, match="the tasks are: addition, completion, inverse, doubling"):
+        domain_named("doublign")
     with pytest.raises(ValueError, match="has no preset 'best'; its presets are: tuned, paper"):
         DOUBLING.preset("best")
     with pytest.raises(ValueError, match="no method 'psychic'"):
@@ -233,7 +235,7 @@ def test_a_task_and_an_energy_of_the_users_own_on_the_command_line(user_module, 
     np.testing.assert_allclose(np.load("answers.npz")["y"], x / 2, atol=0.02)
     capsys.readouterr()
     assert run("solve", "--model", "model", *files, "--overwrite") == 1
-    assert "not one of the library's own" in capsys.readouterr().err
+    assert "is not a registered class" in capsys.readouterr().err
 
 
 def test_a_task_of_the_users_own_trains_the_papers_network(user_module, capsys):
@@ -251,7 +253,7 @@ def test_a_task_of_the_users_own_trains_the_papers_network(user_module, capsys):
         (("train", "halving_module:Learned", "--size", "3"), "a task is a subclass of energysolve.tasks.Task"),
         (("train", "halving_module:Halving", "--size", "3"), "cannot be called with (3,)"),
         (("train", "addition", "--energy", "halving_module:make_energy"), "--energy is for a task of your own"),
-        (("train", "additoin"), "the tasks are: addition, completion, inverse. For a task of your own"),
+        (("train", "additoin"), "the tasks are: addition, completion, inverse, doubling. For a task of your own"),
         (("solve",), "Name a task, or a trained model with --model"),
     ],
 )
