@@ -150,7 +150,8 @@ def cell(value: Any) -> str:
 
 def origin(result: dict[str, Any]) -> str:
     """How to repeat a result, with today's path of a module that has moved since."""
-    command = re.sub(r"(?<=experiments\.)(blocks|cubes|polynomials)\b", r"limits.\1", result["command"])
+    moved = r"python -m energysolve\.experiments\.(blocks|cubes|polynomials)\b"
+    command = re.sub(moved, r"python docs/experiments/\1.py", result["command"])
     versions, hardware = result["versions"], result["hardware"]
     seed = f" with seed {result['seed']}" if "seed" in result else ""
     return (

@@ -26,6 +26,9 @@ def reproduce(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of the energy model; other methods have one.")] = 1,
     output: Annotated[Path, typer.Option(help="Folder for result files, tables and figures.")] = Path("out/results"),
     problems: Annotated[int, typer.Option(min=2, help="Problems of each difficulty to evaluate on.")] = PROBLEMS,
+    iterations: Annotated[
+        int, typer.Option(min=1, help="Iterations of the runs that compare settings of training (table3, scratchpad).")
+    ] = 2000,
     models: Annotated[Path, typer.Option(help="Folder for weights and checkpoints.")] = Path("out/reproduce"),
     device: Device = "cpu",
 ):
@@ -50,7 +53,9 @@ def reproduce(
     # Each has a module of its own, and those of figures import matplotlib.
     make: Callable[[Laboratory, str, int], list[Path]] = import_module(f"energysolve.experiments.{what}").reproduce
     try:
-        paths = make(Laboratory(models, output, command_line(), problems, log, device), preset, seeds)
+        paths = make(
+            Laboratory(models, output, command_line(), problems, log, device, iterations=iterations), preset, seeds
+        )
     except KeyboardInterrupt:
         log("Interrupted; the same command continues from the last checkpoint.")
         raise typer.Exit(130) from None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..runs import Laboratory
+from energysolve.experiments.runs import Laboratory
 
 
 def measured(
@@ -16,12 +16,12 @@ def measured(
     """Parse ``--output``, ``--problems`` and ``--seed``, measure, and write the result file.
 
     Args:
-        name: of the module in this package, and the kind of its results.
+        name: of the script beside this module, and the kind of its results.
         measure: from the number of problems and the seed, the results as JSON.
         description: for ``--help``.
         arguments: those of the command line if None.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m energysolve.experiments.limits.{name}", description=description)
+    parser = argparse.ArgumentParser(prog=f"python docs/experiments/{name}.py", description=description)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--problems", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)

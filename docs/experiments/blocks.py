@@ -1,6 +1,6 @@
 """What a block of a matrix tells of its missing entries: the limit of energies that see few numbers of a problem.
 
-    python -m energysolve.experiments.limits.blocks --output docs/results/blocks.json
+    python docs/experiments/blocks.py --output docs/results/blocks.json
 
 Let an energy be any function ``f(P x + Q y)`` of ``w`` linear functions of problem and answer, as a network is whose
 first layer has ``w`` units. A change of the problem whose image under ``P`` is the image of an answer under ``Q`` only
@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from measured import measured
 
-from ...seeding import stream
-from ...tasks import Completion
-from .command import measured
-from .gibbs import posterior_mean
+from energysolve.experiments.limits.gibbs import posterior_mean
+from energysolve.seeding import stream
+from energysolve.tasks import Completion
 
 BLOCKS = ((6, 19), (8, 14), (10, 11))
 """Rows and columns, for 112 entries or a little less or more."""

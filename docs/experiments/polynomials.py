@@ -1,6 +1,6 @@
 """What polynomials of a matrix tell of its inverse: how far a method has to be from linear.
 
-    python -m energysolve.experiments.limits.polynomials --output docs/results/polynomials.json
+    python docs/experiments/polynomials.py --output docs/results/polynomials.json
 
 The answer is ``c_0 I + c_1 M + ... + c_d M^d`` with the coefficients of least squares over problems of the training
 difficulty. Degree 0 is a multiple of the identity, degree 1 is linear in the problem.
@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from measured import measured
 from torch import Tensor
 
-from ...seeding import stream
-from ...tasks import Inverse
-from .command import measured
+from energysolve.seeding import stream
+from energysolve.tasks import Inverse
 
 DEGREES = 6
 """The highest degree."""

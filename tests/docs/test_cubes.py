@@ -2,10 +2,10 @@
 
 import json
 
+import cubes
 import pytest
 import torch
 
-from energysolve.experiments.limits import cubes
 from energysolve.tasks import Completion
 
 

@@ -2,10 +2,10 @@
 
 import json
 
+import blocks
 import torch
 
 from energysolve import MLPEnergy
-from energysolve.experiments.limits import blocks
 from energysolve.experiments.limits.gibbs import posterior_mean
 from energysolve.tasks import Completion
 

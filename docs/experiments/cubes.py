@@ -1,6 +1,6 @@
 """What cubes of a matrix's probes tell of its missing entries: how many of them completion beyond copying takes.
 
-    python -m energysolve.experiments.limits.cubes --output docs/results/cubes.json
+    python docs/experiments/cubes.py --output docs/results/cubes.json
 
 Of a low-rank matrix the missing entries are uncorrelated with those that are seen; the products of three of these,
 ``X X^T X``, are the first functions that tell of them. Cubes ``(u^T X v)^3`` hold them: the mean of ``(u^T X v)^4``
@@ -15,11 +15,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from measured import measured
 from torch import Tensor, nn
 
-from ...seeding import stream
-from ...tasks import Completion
-from .command import measured
+from energysolve.seeding import stream
+from energysolve.tasks import Completion
 
 COUNTS = (128, 512, 2048, 8192)
 """Numbers of directions."""
@@ -44,6 +44,7 @@ class Cubes:
         self.unit = unit
 
     def __call__(self, x: Float[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns"]:
+        """The sum over all directions."""
         s = ((self.of_rows @ x) * self.of_columns).sum(-1) / self.unit
         return self.of_rows.T @ ((s**3 - 3 * s).unsqueeze(-1) * self.of_columns)
 

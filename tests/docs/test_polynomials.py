@@ -2,10 +2,10 @@
 
 import json
 
+import polynomials
 import pytest
 import torch
 
-from energysolve.experiments.limits import polynomials
 from energysolve.tasks import Inverse
 
 

@@ -10,18 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import small_presets
 import torch
+from small_presets import small_domains
 
 from energysolve import SGD, EnergySolver, MLPEnergy, Uniform, cli
+from energysolve.presets import DOMAINS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 SMALL = {
     "solve": ["--problems", "4", "--max-steps", "3", "--output", "out"],
     "train": ["--iterations", "1", "--size", "4", "--width", "8", "--test-max-steps", "2"],
     "info": [],
-    "reproduce": ["--problems", "4", "--seeds", "1"],
+    "reproduce": ["--problems", "4", "--seeds", "1", "--iterations", "2"],
     "bench": ["--size", "4", "--width", "8", "--batch-size", "4", "--rounds", "2", "--no-compile"],
 }
 """Options that make a documented command quick; the last of an option counts."""
@@ -56,7 +57,8 @@ def test_python_blocks_run(path, tmp_path, monkeypatch):
 def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     if arguments[1] == "reproduce":
-        small_presets.use(monkeypatch)
+        for name, domain in small_domains().items():
+            monkeypatch.setitem(DOMAINS, name, domain)
     if "--model" in arguments:  # what an earlier command of the page has made
         folder = tmp_path / arguments[arguments.index("--model") + 1]
         EnergySolver(MLPEnergy(8, 4, width=8), SGD(1.0), init=Uniform((4,))).save_pretrained(folder)
