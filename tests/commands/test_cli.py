@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from energysolve import pretrained
+from energysolve import EnergySolver, pretrained
 
 
 def test_info_lists_what_is_shipped(run):
