@@ -25,7 +25,7 @@ from .halting import (
 )
 from .initializers import FromInput, Normal, Uniform, Zeros
 from .layout import Dense, Segment
-from .optimizers import SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex, TorchOpt
+from .optimizers import LBFGS, SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex, TorchOpt
 from .recorders import BestSoFar, Nothing, Trajectory
 from .solution import Solution, Status
 from .solver import EnergySolver
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .training import Trainer
 
 __all__ = [
+    "LBFGS",
     "CG",
     "SGD",
     "Adam",

@@ -70,11 +70,11 @@ class Unroll(Differentiation):
     def minimize(self, solve, free):
         context = solve.encode(solve.x)
         found, _ = solve.untracked(context, free)
-        start = StepStart(free, solve.optimizer.init(detach(free)))
+        start = StepStart(free, solve.optimizer.begin(detach(free), solve.layout))
         return attach_replay(solve, context, free, found, start, limit=solve.max_steps)
 
     def descend(self, solve, free):
-        begin = StepStart(free, solve.optimizer.init(detach(free)))
+        begin = StepStart(free, solve.optimizer.begin(detach(free), solve.layout))
         return replay(solve.descent(solve.encode(solve.x)), begin, solve.max_steps)[0]
 
 
@@ -100,7 +100,8 @@ class Truncated(Differentiation):
 
     def minimize(self, solve, free):
         context = solve.encode(solve.x)
-        if solve.halting.earliest() > solve.max_steps > 0 and isinstance(solve.recorder, Nothing):
+        fixed = not solve.optimizer.searches
+        if fixed and solve.halting.earliest() > solve.max_steps > 0 and isinstance(solve.recorder, Nothing):
             found = self._track_last(solve, context, free)
             if found is not None:
                 return found
@@ -114,7 +115,7 @@ class Truncated(Differentiation):
         k = min(self.k, solve.max_steps)
         with torch.no_grad():
             descent = solve.descent(detach(context))
-            begin = StepStart(detach(free), solve.optimizer.init(detach(free)))
+            begin = StepStart(detach(free), solve.optimizer.begin(detach(free), solve.layout))
             for _ in range(solve.max_steps - k):
                 begin = StepStart(
                     *descent.optimizer.step(descent.objective(begin.free), begin.optimizer_state, descent.objective)
@@ -125,7 +126,7 @@ class Truncated(Differentiation):
         """Take ``max_steps`` steps and track the last ``k``; None if a sample became NaN or infinite."""
         k = min(self.k, solve.max_steps)
         untracked = solve.max_steps - k
-        begin = StepStart(detach(free), solve.optimizer.init(detach(free)))
+        begin = StepStart(detach(free), solve.optimizer.begin(detach(free), solve.layout))
         moving = None
         if untracked:
             with torch.no_grad():
@@ -142,7 +143,7 @@ class Truncated(Differentiation):
             if not bool((finite if moving is None else finite & moving).all()):
                 return None
         steps = torch.full_like(last.energy, solve.max_steps, dtype=torch.int64)
-        return Outcome(last._replace(free=ended), steps, torch.full_like(steps, Status.MAX_STEPS))
+        return Outcome(last._replace(free=ended), steps, torch.full_like(steps, Status.MAX_STEPS), steps + 1)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ class StepInfo(NamedTuple):
     """What a halting criterion sees at one iterate; every quantity has one value per sample.
 
     Attributes:
-        step: 0-d, the index of the iterate; 0 is the initial point.
+        step: the index of the iterate; 0 is the initial point. 0-d, or ``(batch,)`` where the optimizer may refuse
+            candidates, which are no iterates.
         energy: ``(batch,)``, at this iterate.
         previous_energy: ``(batch,)``, at the iterate before; infinite at iterate 0.
         initial_energy: ``(batch,)``, at iterate 0.
@@ -34,7 +35,7 @@ class StepInfo(NamedTuple):
         layout: which rows belong to which sample.
     """
 
-    step: Int[Tensor, ""]
+    step: Int[Tensor, "*batch"]
     energy: Float[Tensor, " batch"]
     previous_energy: Float[Tensor, " batch"]
     initial_energy: Float[Tensor, " batch"]

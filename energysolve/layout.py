@@ -54,6 +54,15 @@ class Layout(ABC):
         """Row indices that replace each invalid sample by a valid one; None if samples may differ in size."""
         return None
 
+    def sums(self, matrix: Shaped[Tensor, "rows columns"]) -> Shaped[Tensor, "batch columns"]:
+        """Sums over the rows of each sample, column by column."""
+        return torch.stack([self.sum(column) for column in matrix.unbind(1)], 1)
+
+    def spread(self, matrix: Shaped[Tensor, "batch columns"]) -> Shaped[Tensor, "rows columns"]:
+        """The values of each sample on all of its rows, column by column."""
+        rows = matrix.new_zeros(self.rows)
+        return torch.stack([self.expand(column, rows) for column in matrix.unbind(1)], 1)
+
     def norm(self, tree: Any) -> Shaped[Tensor, " batch"]:
         """The Euclidean norm of each sample over all leaves."""
         total = sum(self.sum(leaf.square()) for leaf in tree_leaves(tree))
@@ -110,6 +119,12 @@ class Dense(Layout):
     def expand(self, value, leaf):
         return value if leaf.ndim <= 1 else value.view(-1, *[1] * (leaf.ndim - 1))
 
+    def sums(self, matrix):
+        return matrix
+
+    def spread(self, matrix):
+        return matrix
+
     def select(self, samples):
         return Dense(len(samples)), samples
 
@@ -160,6 +175,12 @@ class Segment(Layout):
 
     def expand(self, value, leaf):
         return value[self.index].view(-1, *[1] * (leaf.ndim - 1))
+
+    def sums(self, matrix):
+        return matrix.new_zeros(self.batch, matrix.shape[1]).index_add(0, self.index, matrix)
+
+    def spread(self, matrix):
+        return matrix[self.index]
 
     def select(self, samples):
         position = self.index.new_full((self.batch,), -1)

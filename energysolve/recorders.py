@@ -22,8 +22,11 @@ class Recorder(ABC):
         """The state after iterate 0."""
         return None
 
-    def update(self, state: Any, free: Any, energy: Float[Tensor, " batch"], step: Int[Tensor, ""]) -> Any:
-        """The state after iterate ``step``."""
+    def update(self, state: Any, free: Any, energy: Float[Tensor, " batch"], step: Int[Tensor, "*batch"]) -> Any:
+        """The state after iterate ``step``, one number for all samples or one per sample.
+
+        An optimizer that refuses a candidate for a sample leaves it at its iterate, which is then seen again.
+        """
         return state
 
     def finish(self, state: Any, steps: Int[Tensor, " batch"]) -> Any:
@@ -101,16 +104,41 @@ class Trajectory(Recorder):
     """
 
     def init(self, free, energy, layout):
-        return [(free, energy)]
+        return _TrajectoryState(layout, [(free, energy)], [])
 
     def update(self, state, free, energy, step):
-        state.append((free, energy))
+        state.iterates.append((free, energy))
+        state.steps.append(step)
         return state
 
     def finish(self, state, steps):
-        kept = state[: int(steps.max()) + 1]
+        kept = state.iterates[: int(steps.max()) + 1]
+        if state.steps and state.steps[0].ndim:
+            kept = _aligned(state, int(steps.max()) + 1)
         return Path(
             y=[free[0] for free, _ in kept],
             z=[free[1] if len(free) == 2 else None for free, _ in kept],
             energy=[energy for _, energy in kept],
         )
+
+
+class _TrajectoryState(NamedTuple):
+    layout: Layout
+    iterates: list[tuple[Any, Tensor]]
+    steps: list[Tensor]
+    """Of all the iterates but the first."""
+
+
+def _aligned(state: _TrajectoryState, count: int) -> list[tuple[Any, Tensor]]:
+    """Iterates 0 to ``count - 1`` of each sample, where samples reach them after different numbers of trials."""
+    steps = torch.stack([torch.zeros_like(state.steps[0]), *state.steps])
+    aligned = []
+    for k in range(count):
+        first = (steps < k).sum(0).clamp(max=len(steps) - 1)  # the trial at which each sample reached iterate k
+        free, energy = state.iterates[0]
+        for trial in first.unique().tolist():
+            chosen, (later_free, later_energy) = first == trial, state.iterates[trial]
+            free = state.layout.where(chosen, later_free, free)
+            energy = torch.where(chosen, later_energy, energy)
+        aligned.append((free, energy))
+    return aligned

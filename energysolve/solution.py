@@ -20,6 +20,9 @@ class Status(IntEnum):
     """The limit of steps was reached before the criterion fired."""
     NONFINITE = 2
     """The energy or its gradient became NaN or infinite; the answer is the last iterate at which both were finite."""
+    STALLED = 3
+    """No step of the optimizer lowers the energy by more than its rounding: the answer is as low as the precision can
+    tell, or the energy has a kink there."""
 
 
 class NonfiniteError(RuntimeError):
@@ -41,6 +44,8 @@ class Solution:
         steps: ``(batch,)`` int64, the number of updates that led to this ``y``.
         status: ``(batch,)`` int64, values of `Status`.
         record: the result of the recorder, or None.
+        evaluations: ``(batch,)`` int64, the number of times that the energy of the sample was evaluated.
+        gradient_norm: ``(batch,)``, at the returned ``y``, of the gradient that halting criteria see.
     """
 
     y: Any
@@ -49,6 +54,8 @@ class Solution:
     steps: Int[Tensor, " batch"]
     status: Int[Tensor, " batch"]
     record: Any = None
+    evaluations: Int[Tensor, " batch"] | None = None
+    gradient_norm: Float[Tensor, " batch"] | None = None
 
     @classmethod
     def of_answers(
@@ -71,7 +78,8 @@ class Solution:
         energy = leaf.new_full((len(leaf) if batch is None else batch,), torch.nan)
         if not isinstance(steps, Tensor):
             steps = torch.full_like(energy, steps, dtype=torch.int64)
-        return cls(y, z, energy, steps, torch.full_like(steps, int(Status.MAX_STEPS)))
+        status = torch.full_like(steps, int(Status.MAX_STEPS))
+        return cls(y, z, energy, steps, status, None, torch.zeros_like(steps), torch.full_like(energy, torch.nan))
 
     @property
     def converged(self) -> Bool[Tensor, " batch"]:

@@ -227,7 +227,11 @@ class EnergySolver(Pretrained, nn.Module):
         differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
         found = differentiation.minimize(solve, free)
         y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
-        return Solution(y, z, found.at.energy, found.steps, found.status, found.record)
+        with torch.no_grad():
+            gradient_norm = solve.layout.norm(self.optimizer.residual(found.at))
+        return Solution(
+            y, z, found.at.energy, found.steps, found.status, found.record, found.evaluations, gradient_norm
+        )
 
     def _prepare(self, x, y, z, max_steps, generator) -> tuple[Solve, Any]:
         """The settings of one solve, and the initial free variables."""
@@ -286,4 +290,5 @@ def _empty(free: Any) -> Solution:
     free = tree_map(torch.detach, free)
     leaf = tree_leaves(free)[0]
     count = torch.zeros(0, dtype=torch.int64, device=leaf.device)
-    return Solution(free[0], free[1] if len(free) == 2 else None, leaf.new_zeros(0), count, count)
+    nothing = leaf.new_zeros(0)
+    return Solution(free[0], free[1] if len(free) == 2 else None, nothing, count, count, None, count, nothing)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..layout import Layout
-from ..optimizers.base import Evaluation
+from ..optimizers.base import Evaluation, PerSample
 from ..trees import tree_map
 from .agreement import same_alone
 from .loop import Carry, Descent, Observer, run
@@ -63,13 +63,18 @@ class Part(NamedTuple):
         def samples(*trees: Any) -> Any:
             return tree_map(partial(_unless_shared, function, self.samples, self.layout.batch), *trees)
 
+        def state(leaf: Any, *others: Any) -> Any:
+            if isinstance(leaf, PerSample):
+                return PerSample(samples(leaf.value, *(other.value for other in others)))
+            return _unless_shared(function, self.rows, self.layout.rows, leaf, *others)
+
         step, at, initial_energy, optimizer_state, *rest = zip(*carries, strict=True)
-        free, energy, gradient = zip(*at, strict=True)
+        free, energy, gradient, _ = zip(*at, strict=True)
         return Carry(
             step[0],
             Evaluation(rows(*free), samples(*energy), rows(*gradient)),
             samples(*initial_energy),
-            rows(*optimizer_state),
+            tree_map(state, *optimizer_state),
             *(samples(*trees) for trees in rest),
         )
 

@@ -2,11 +2,13 @@
 
 Iterate 0 is the initial point. At every iterate, the energy and its gradient are evaluated, and the halting criterion
 decides which samples stop. A step proposes a candidate for every sample and accepts it for samples that are active and
-finite there, so one `where` both freezes halted samples and reverts non-finite ones.
+finite there, so one `where` both freezes halted samples and reverts non-finite ones. An optimizer that searches may refuse
+a candidate sample by sample; then the sample stays at its iterate, and only the optimizer's state changes.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -26,7 +28,7 @@ class Carry(NamedTuple):
     """The state of the loop at one iterate.
 
     Attributes:
-        step: 0-d int64, the index of this iterate.
+        step: 0-d int64, the number of trials so far; with fixed steps the index of this iterate.
         at: the accepted free variables with their energy and gradient.
         initial_energy: ``(batch,)``.
         optimizer_state: of the inner optimizer.
@@ -34,6 +36,8 @@ class Carry(NamedTuple):
         active: ``(batch,)`` bool, the samples that take another step.
         fired: ``(batch,)`` bool, the samples stopped by the criterion.
         steps: ``(batch,)`` int64, the number of updates of each sample.
+        evaluations: ``(batch,)`` int64, the number of evaluations of each sample.
+        stalled: ``(batch,)`` bool, the samples that the optimizer cannot improve.
     """
 
     step: Tensor
@@ -44,6 +48,8 @@ class Carry(NamedTuple):
     active: Tensor
     fired: Tensor
     steps: Tensor
+    evaluations: Tensor
+    stalled: Tensor
 
 
 class Trial(NamedTuple):
@@ -62,6 +68,7 @@ class Outcome(NamedTuple):
     at: Evaluation
     steps: Tensor
     status: Tensor
+    evaluations: Tensor
     record: Any = None
 
 
@@ -81,7 +88,8 @@ class Descent:
         """Iterate 0."""
         at = self.objective.checked(free)
         finite = self.objective.finite(at)
-        at = at._replace(gradient=self.layout.where(finite, at.gradient, tree_map(torch.zeros_like, free)))
+        gradient = self.layout.where(finite, at.gradient, tree_map(torch.zeros_like, free))
+        at = Evaluation(at.free, at.energy, gradient)
         step = torch.zeros((), dtype=torch.int64, device=at.energy.device)
         info = StepInfo(
             step=step,
@@ -99,11 +107,13 @@ class Descent:
             step=step,
             at=at,
             initial_energy=at.energy.clone(),  # an alias would compile the first step separately
-            optimizer_state=self.optimizer.init(free),
+            optimizer_state=self.optimizer.begin(free, self.layout),
             halting_state=halting_state,
             active=finite & ~fires,
             fired=finite & fires,
             steps=torch.zeros_like(at.energy, dtype=torch.int64),
+            evaluations=torch.ones_like(at.energy, dtype=torch.int64),
+            stalled=torch.zeros_like(finite),
         )
 
     def propose(self, carry: Carry) -> tuple[Any, Any]:
@@ -145,11 +155,52 @@ class Descent:
             active=accepted ^ stops,
             fired=carry.fired | stops,
             steps=carry.steps + accepted,
+            evaluations=carry.evaluations + carry.active,
+            stalled=carry.stalled,
+        )
+
+    def search(self, carry: Carry) -> Carry:
+        """One trial of an optimizer that searches: each sample accepts its candidate or stays where it is."""
+        candidate, state = self.propose(carry)
+        # Samples that do not move are evaluated where they are, which is known to be in the energy's domain.
+        trial = self.objective(self.layout.where(carry.active, candidate, carry.at.free))
+        finite = self.objective.finite(trial)
+        trial = trial._replace(energy=torch.where(finite, trial.energy, torch.inf))
+        accepted, state = self.optimizer.accept(carry.at, trial, state)
+        accepted = accepted & carry.active & finite
+        info = StepInfo(
+            step=carry.steps + 1,
+            energy=trial.energy,
+            previous_energy=carry.at.energy,
+            initial_energy=carry.initial_energy,
+            gradient=self.optimizer.residual(trial),
+            free=trial.free,
+            previous=carry.at.free,
+            layout=self.layout,
+        )
+        fires, halting_state = self.halting.update(info, carry.halting_state)
+        stops = accepted & fires
+        stalled = carry.active & ~accepted & self.optimizer.stalled(state)
+        return Carry(
+            step=carry.step + 1,
+            at=Evaluation(
+                free=self.layout.where(accepted, trial.free, carry.at.free),
+                energy=torch.where(accepted, trial.energy, carry.at.energy),
+                gradient=self.layout.where(accepted, trial.gradient, carry.at.gradient),
+            ),
+            initial_energy=carry.initial_energy,
+            optimizer_state=state,
+            halting_state=tree_map(partial(torch.where, accepted), halting_state, carry.halting_state),
+            active=carry.active & ~stops & ~stalled,
+            fired=carry.fired | stops,
+            steps=carry.steps + accepted,
+            evaluations=carry.evaluations + carry.active,
+            stalled=carry.stalled | stalled,
         )
 
     def advance(self, carry: Carry) -> Carry:
         """One step."""
-        return self.accept(carry, self.evaluate(carry))
+        return self.search(carry) if self.optimizer.searches else self.accept(carry, self.evaluate(carry))
 
 
 Observer = Callable[[int, Carry], None]
@@ -181,7 +232,7 @@ def run(
         observers: called with each new iterate and its index.
         stop: whether to stop; must be False while all samples are active.
     """
-    if sync_every == 1 and advance is Descent.advance:
+    if sync_every == 1 and advance is Descent.advance and not descent.optimizer.searches:
         carry, steps = _run_together(descent, carry, steps, observers)
     for step in steps:
         if (step - steps.start) % sync_every == 0 and stop(carry):
@@ -201,26 +252,33 @@ def _run_together(descent: Descent, carry: Carry, steps: range, observers: tuple
         trial = descent.evaluate(carry)
         if (descent.objective.surely_finite(trial.at) > trial.fires).all():
             carry = carry._replace(
-                step=trial.step, at=trial.at, optimizer_state=trial.optimizer_state, halting_state=trial.halting_state
+                step=trial.step, at=trial.at._replace(layout=None), optimizer_state=trial.optimizer_state, halting_state=trial.halting_state
             )
         else:
-            carry = descent.accept(carry._replace(steps=carry.steps + (carry.step - first)), trial)
+            carry = descent.accept(_counted(carry, first), trial)
             steps = range(step + 1, steps.stop)
             break
         for observe in observers:
             observe(step + 1, carry)
     else:
-        return carry._replace(steps=carry.steps + (carry.step - first)), range(0)
+        return _counted(carry, first), range(0)
     for observe in observers:
         observe(step + 1, carry)
     return carry, steps
 
 
+def _counted(carry: Carry, first: Tensor) -> Carry:
+    """The carry with the steps that all samples have taken since step ``first``."""
+    taken = carry.step - first
+    return carry._replace(steps=carry.steps + taken, evaluations=carry.evaluations + taken)
+
+
 def outcome(carry: Carry, record: Any = None) -> Outcome:
     """The outcome of a descent that stopped at ``carry``."""
-    ran_out = torch.where(carry.active, Status.MAX_STEPS, Status.NONFINITE)
-    status = torch.where(carry.fired, Status.CONVERGED, ran_out)
-    return Outcome(carry.at, carry.steps, status, record)
+    status = torch.where(carry.active, Status.MAX_STEPS, Status.NONFINITE)
+    status = torch.where(carry.stalled, Status.STALLED, status)
+    status = torch.where(carry.fired, Status.CONVERGED, status)
+    return Outcome(carry.at, carry.steps, status, carry.evaluations, record)
 
 
 def _check_fires(halting: Halting, fires: Any, energy: Tensor) -> None:

@@ -70,7 +70,7 @@ class Objective:
         if not all(used):
             gradient = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, gradient, strict=True)]
         energy = energy if track else energy.detach()
-        return Evaluation(free, full_precision(energy), tree_unflatten(free, gradient)), any(used)
+        return Evaluation(free, full_precision(energy), tree_unflatten(free, gradient), self.layout), any(used)
 
     def _evaluate_functional(self, free) -> Evaluation:
         """For compiled code, in which `torch.autograd.grad` cannot be differentiated again."""
@@ -80,7 +80,7 @@ class Objective:
             return energy.sum(), energy
 
         gradient, (_, energy) = torch.func.grad_and_value(total, has_aux=True)(free)
-        return Evaluation(free, full_precision(energy), gradient)
+        return Evaluation(free, full_precision(energy), gradient, self.layout)
 
     def _check(self, energy: Any) -> None:
         if (

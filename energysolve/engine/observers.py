@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..layout import Layout
+from ..optimizers.base import PerSample
 from ..recorders import Recorder
 from ..trees import tree_map
 from .loop import Carry
@@ -14,12 +15,14 @@ from .loop import Carry
 class Recording:
     """An observer that passes the iterates to a recorder."""
 
-    def __init__(self, recorder: Recorder, carry: Carry, layout: Layout):
+    def __init__(self, recorder: Recorder, carry: Carry, layout: Layout, searches: bool):
         self._recorder = recorder
+        self._searches = searches
         self._state = recorder.init(carry.at.free, carry.at.energy, layout)
 
     def __call__(self, step: int, carry: Carry) -> None:
-        self._state = self._recorder.update(self._state, carry.at.free, carry.at.energy, carry.step)
+        step_of_samples = carry.steps if self._searches else carry.step
+        self._state = self._recorder.update(self._state, carry.at.free, carry.at.energy, step_of_samples)
 
     def finish(self, steps: Tensor) -> Any:
         return self._recorder.finish(self._state, steps)
@@ -73,9 +76,15 @@ def where_state(layout: Layout, mask: Tensor, new: Any, old: Any) -> Any:
     """
 
     def select(a: Any, b: Any) -> Any:
+        if isinstance(a, PerSample):
+            return PerSample(tree_map(lambda new, old: torch.where(_columns(mask, new), new, old), a.value, b.value))
         if not isinstance(a, Tensor):
             return a
         like = b if b.ndim > a.ndim else a
         return torch.where(layout.expand(mask, like if like.ndim else like.view(1, 1)), a, b)
 
     return tree_map(select, new, old)
+
+
+def _columns(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.view(-1, *[1] * (like.ndim - 1))

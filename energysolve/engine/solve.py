@@ -44,7 +44,7 @@ class Solve:
         with torch.no_grad():
             descent = self.descent(detach(context))
             carry = descent.start(detach(free))
-            recording = Recording(self.recorder, carry, self.layout)
+            recording = Recording(self.recorder, carry, self.layout, self.optimizer.searches)
             last = LastSteps(last_steps, self.max_steps, carry, self.layout) if last_steps else None
             watching = (None if isinstance(self.recorder, Nothing) else recording, last)
             observers: tuple[Observer, ...] = tuple(observer for observer in watching if observer is not None)

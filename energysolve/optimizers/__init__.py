@@ -1,11 +1,13 @@
 """Inner optimizers: how a step changes the answers."""
 
 from .base import InnerOptimizer
+from .lbfgs import LBFGS
 from .projected import Ball, Box, Projected, Simplex
 from .sgd import SGD
 from .torchopt import Adam, Momentum, RMSProp, TorchOpt
 
 __all__ = [
+    "LBFGS",
     "SGD",
     "Adam",
     "Ball",

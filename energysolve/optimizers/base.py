@@ -2,12 +2,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..checks import check_nonnegative
+from ..layout import Layout
 
 
 class Evaluation(NamedTuple):
@@ -17,11 +19,20 @@ class Evaluation(NamedTuple):
         free: the free variables, ``(y,)`` or ``(y, z)``, each a tensor or a tree of tensors.
         energy: ``(batch,)``.
         gradient: with the structure of ``free``; the rows of a sample hold the gradient of its energy.
+        layout: of the free variables; None for an iterate that the loop has put together.
     """
 
     free: Any
     energy: Float[Tensor, " batch"]
     gradient: Any
+    layout: Layout | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PerSample:
+    """A part of an optimizer's state whose tensors have one row per sample, rather than the rows of the free variables."""
+
+    value: Any
 
 
 class InnerOptimizer(ABC):
@@ -29,12 +40,23 @@ class InnerOptimizer(ABC):
 
     Optimizers are pure: the object holds the configuration, and everything that changes is explicit state. A step of
     one sample must not depend on the others. Every tensor in the state has the rows of the free variables, or no
-    dimension (a step count).
+    dimension (a step count); tensors with one row per sample are wrapped in `PerSample`.
+
+    An optimizer that chooses its steps sets ``searches`` and overrides `accept`: a candidate is one evaluation of the
+    batch, and each sample accepts or refuses it. A refused candidate is no iterate; nothing but the optimizer's state
+    sees it.
     """
+
+    searches: ClassVar[bool] = False
+    """Whether `accept` may refuse a finite candidate."""
 
     @abstractmethod
     def init(self, free: Any) -> Any:
         """The state before the first step, a tree of tensors."""
+
+    def begin(self, free: Any, layout: Layout) -> Any:
+        """The state before the first step, for optimizers with `PerSample` state; by default ``init(free)``."""
+        return self.init(free)
 
     @abstractmethod
     def step(self, at: Evaluation, state: Any, evaluate: Callable[[Any], Evaluation]) -> tuple[Any, Any]:
@@ -43,8 +65,23 @@ class InnerOptimizer(ABC):
         Args:
             at: the current free variables with their energy and gradient.
             state: from the last step, or from `init`.
-            evaluate: energies and gradients at other points, for optimizers such as a line search.
+            evaluate: ``evaluate.layout`` is the layout of the free variables; calling it gives energies and gradients
+                at other points.
         """
+
+    def accept(self, at: Evaluation, trial: Evaluation, state: Any) -> tuple[Bool[Tensor, " batch"], Any]:
+        """Which samples move to the candidate, and the next state; only called if the optimizer ``searches``.
+
+        Args:
+            at: the current free variables with their energy and gradient.
+            trial: the candidate with its energy and gradient, which may be NaN or infinite.
+            state: returned by `step` with the candidate.
+        """
+        raise NotImplementedError(f"{type(self).__name__} searches, so it must override accept(at, trial, state).")
+
+    def stalled(self, state: Any) -> Bool[Tensor, " batch"]:
+        """The samples whose energy no step of the optimizer can lower; only called if the optimizer ``searches``."""
+        raise NotImplementedError(f"{type(self).__name__} searches, so it must override stalled(state).")
 
     def residual(self, at: Evaluation) -> Any:
         """What vanishes at a minimum and gradient criteria see: the gradient, or the projected gradient."""

@@ -1,0 +1,42 @@
+"""The free variables as one matrix: the rows of a sample, and all its features side by side."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..layout import Layout, as_matrix
+from ..trees import tree_leaves, tree_unflatten
+
+
+def flatten(tree: Any) -> Tensor:
+    """The leaves of a tree side by side, ``(rows, features)``."""
+    leaves = [as_matrix(leaf) for leaf in tree_leaves(tree)]
+    return leaves[0] if len(leaves) == 1 else torch.cat(leaves, 1)
+
+
+def unflatten(matrix: Tensor, like: Any) -> Any:
+    """The tree with the structure and shapes of ``like`` that `flatten` maps to ``matrix``."""
+    leaves = tree_leaves(like)
+    parts = matrix.split([leaf.shape[1:].numel() for leaf in leaves], 1)
+    return tree_unflatten(like, [part.view_as(leaf) for part, leaf in zip(parts, leaves, strict=True)])
+
+
+def dot(layout: Layout, a: Tensor, b: Tensor) -> Tensor:
+    """The inner products of each sample, ``(batch,)``, of two matrices ``(rows, features)``."""
+    return layout.sums((a * b).sum(1, keepdim=True)).squeeze(1)
+
+
+def dots(layout: Layout, stack: Tensor, vector: Tensor) -> Tensor:
+    """The inner products of each sample, ``(batch, m)``, of ``(rows, m, features)`` with ``(rows, features)``."""
+    return layout.sums(torch.bmm(stack, vector.unsqueeze(2)).squeeze(2))
+
+
+def combine(layout: Layout, stack: Tensor, weights: Tensor) -> Tensor:
+    """The weighted sums ``(rows, features)`` of ``(rows, m, features)``, with weights ``(batch, m)`` of each sample."""
+    return torch.bmm(layout.spread(weights).unsqueeze(1), stack).squeeze(1)
+
+
+def scaled(layout: Layout, value: Tensor, matrix: Tensor) -> Tensor:
+    """Each sample of ``(rows, features)`` times its value ``(batch,)``."""
+    return layout.spread(value.unsqueeze(1)) * matrix

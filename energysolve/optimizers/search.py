@@ -1,0 +1,97 @@
+"""Step lengths per sample: when a candidate is accepted, and how long the next one is after a refusal."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+ARMIJO = 1e-4
+"""The share of the decrease predicted by the slope that a step must bring (Nocedal and Wright, Section 3.1)."""
+_LEAST, _MOST = 0.1, 0.5
+"""How far a refusal shortens a step."""
+REFUSALS = 40
+"""Refusals in a row after which a sample has stalled: at a kink, shorter steps do not help."""
+
+
+class Search(NamedTuple):
+    """The search of each sample along its direction, tensors ``(batch,)``.
+
+    Attributes:
+        length: of the next step, as a multiple of the direction; NaN before the first.
+        slope: the derivative of the energy along the whole step that was last proposed.
+        refusals: in a row.
+        stalled: no step lowers the energy.
+    """
+
+    length: Tensor
+    slope: Tensor
+    refusals: Tensor
+    stalled: Tensor
+
+    @classmethod
+    def begin(cls, like: Tensor) -> "Search":
+        """Before the first step; ``like`` is ``(batch,)``."""
+        none = torch.zeros_like(like, dtype=torch.int64)
+        return cls(torch.full_like(like, torch.nan), torch.zeros_like(like), none, none > 0)
+
+
+def rounding(energy: Tensor) -> Tensor:
+    """What the rounding of an energy can hide."""
+    return 4 * torch.finfo(energy.dtype).eps * energy.abs()
+
+
+def sufficient(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) -> Tensor:
+    """The samples whose candidate is good enough.
+
+    The energy must fall by a share of what the slope predicts. Where the prediction is within the rounding of the energy,
+    energies cannot decide; there, the slope must have become flatter at an energy that has not risen by more than its
+    rounding (the approximate Wolfe conditions of Hager and Zhang, 2005).
+
+    Args:
+        energy: at the iterate.
+        new: at the candidate; infinite where it is not finite.
+        slope: along the step at the iterate, negative.
+        new_slope: along the step at the candidate.
+    """
+    falls = new <= energy + ARMIJO * slope
+    blurred = -slope <= 8 * rounding(energy)
+    flatter = (new_slope.abs() <= 0.9 * slope.abs()) & (new <= energy + rounding(energy))
+    return (slope < 0) & torch.where(blurred, flatter, falls)
+
+
+def shortened(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) -> Tensor:
+    """The factor by which a refused step is shortened: the minimum of a cubic through both ends, within bounds.
+
+    See Nocedal and Wright, Section 3.5, Eq. 3.59.
+    """
+    a = slope + new_slope - 3 * (new - energy)
+    root = (a * a - slope * new_slope).clamp(min=0).sqrt()
+    factor = 1 - (new_slope + root - a) / (new_slope - slope + 2 * root)
+    factor = torch.where(factor.isfinite(), factor, _MOST)
+    return torch.where(new.isfinite(), factor.clamp(_LEAST, _MOST), _LEAST)
+
+
+def decide(
+    search: Search, energy: Tensor, new: Tensor, new_slope: Tensor, lost: Tensor, grown: float = 4.0
+) -> tuple[Tensor, Search]:
+    """Which samples accept their candidates, and their search afterwards.
+
+    After a step of positive curvature the next length is 1, that of a quasi-Newton step; after one of negative curvature
+    it grows.
+
+    Args:
+        search: with the slope along the proposed step.
+        energy: at the iterate.
+        new: at the candidate; infinite where it is not finite.
+        new_slope: along the step at the candidate.
+        lost: whether the step was lost to rounding: the candidate is the iterate.
+        grown: the factor by which lengths grow.
+    """
+    slope = search.slope
+    accepted = sufficient(energy, new, slope, new_slope) & ~lost
+    shorter = search.length * shortened(energy, new, slope, new_slope)
+    longer = torch.where(new_slope > slope, 1.0, grown * search.length)
+    refusals = torch.where(accepted, 0, search.refusals + 1)
+    blurred = (-slope <= 8 * rounding(energy)) & (refusals >= 3)
+    stalled = ~accepted & (lost | blurred | (refusals >= REFUSALS) | (slope == 0))
+    return accepted, Search(torch.where(accepted, longer, shorter), slope, refusals, stalled)
