@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .composition import compose
 from .differentiation import Detached, Implicit, Truncated, Unroll
 from .energies.mlp import MLPEnergy
-from .energy import Energy
+from .energy import Energy, LeastSquares
 from .engine.linear import CG
 from .halting import (
     After,
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from .training import Trainer
 
 __all__ = [
-    "LBFGS",
     "CG",
+    "LBFGS",
     "SGD",
     "Adam",
     "After",
@@ -53,6 +53,7 @@ __all__ = [
     "GradientNorm",
     "Halting",
     "Implicit",
+    "LeastSquares",
     "MLPEnergy",
     "Momentum",
     "Never",

@@ -83,6 +83,42 @@ class FunctionEnergy(Energy):
         return "" if isinstance(self.function, nn.Module) else getattr(self.function, "__qualname__", "")
 
 
+class LeastSquares(Energy):
+    """``E = 1/2 sum_i r_i(x, y)^2``, for optimizers that look at the residuals ``r``, such as `LevenbergMarquardt`.
+
+    Args:
+        residuals: ``residuals(x, y) -> (batch, m)``, or ``residuals(x, y, z)`` with a scratchpad; a function or a
+            module, whose parameters become the energy's.
+
+    Example:
+        >>> fit = LeastSquares(lambda x, y: y[:, :1] * torch.exp(-y[:, 1:] * t) - x)
+    """
+
+    def __init__(self, residuals: Callable[..., Tensor]):
+        super().__init__()
+        if not callable(residuals) or isinstance(residuals, type):
+            raise TypeError(f"LeastSquares needs a function residuals(x, y) -> (batch, m); got {residuals!r}.")
+        self.function = residuals
+
+    def residuals(self, context: Any, y: Any, *z: Any) -> Float[Tensor, "batch m"]:
+        """The residuals at ``y``.
+
+        Raises:
+            ValueError: if they are no floating-point tensor ``(batch, m)``.
+        """
+        found = self.function(context, y, *z)
+        if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
+            got = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(f"The residuals must be a floating-point tensor of shape (batch, m); got {got}.")
+        return found
+
+    def evaluate(self, context: Any, y: Any, *z: Any) -> Float[Tensor, " batch"]:
+        return self.residuals(context, y, *z).square().sum(1) / 2
+
+    def extra_repr(self) -> str:
+        return "" if isinstance(self.function, nn.Module) else getattr(self.function, "__qualname__", "")
+
+
 class Combined(Energy):
     """Several energies of the same problem and answer. Each encodes the problem itself, once per solve.
 
@@ -180,7 +216,7 @@ def check_scratchpad(energy: Callable[..., Tensor], given: bool) -> None:
 
 def _signature(energy: Callable[..., Tensor]) -> inspect.Signature | None:
     """None if unknown, as for functions written in C."""
-    function: Any = energy.function if isinstance(energy, FunctionEnergy) else energy
+    function: Any = energy.function if isinstance(energy, FunctionEnergy | LeastSquares) else energy
     if isinstance(function, nn.Module):  # its __call__ accepts anything
         function = function.evaluate if isinstance(function, Energy) else function.forward
     try:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .checks import check_whole
 from .differentiation import Detached, Differentiation
-from .energy import check_scratchpad, encode_and_evaluate
+from .energy import LeastSquares, check_scratchpad, encode_and_evaluate
 from .engine.agreement import same_to_rounding as same_to_rounding
 from .engine.compiled import COMPILE_OPTIONS as COMPILE_OPTIONS
 from .engine.compiled import advance_compiled
@@ -252,6 +252,7 @@ class EnergySolver(Pretrained, nn.Module):
             advance=advance_compiled if self.compile else Descent.advance,
             compact=self.compact,
             parameters=tuple(self.parameters()) if torch.is_grad_enabled() else (),
+            residual_function=self.energy.residuals if isinstance(self.energy, LeastSquares) else None,
         )
         return solve, free
 

@@ -2,8 +2,8 @@
 
 Iterate 0 is the initial point. At every iterate, the energy and its gradient are evaluated, and the halting criterion
 decides which samples stop. A step proposes a candidate for every sample and accepts it for samples that are active and
-finite there, so one `where` both freezes halted samples and reverts non-finite ones. An optimizer that searches may refuse
-a candidate sample by sample; then the sample stays at its iterate, and only the optimizer's state changes.
+finite there, so one `where` both freezes halted samples and reverts non-finite ones. An optimizer that searches may
+refuse a candidate sample by sample; then the sample stays at its iterate, and only the optimizer's state changes.
 """
 
 from collections.abc import Callable
@@ -252,7 +252,10 @@ def _run_together(descent: Descent, carry: Carry, steps: range, observers: tuple
         trial = descent.evaluate(carry)
         if (descent.objective.surely_finite(trial.at) > trial.fires).all():
             carry = carry._replace(
-                step=trial.step, at=trial.at._replace(layout=None), optimizer_state=trial.optimizer_state, halting_state=trial.halting_state
+                step=trial.step,
+                at=trial.at._replace(layout=None),
+                optimizer_state=trial.optimizer_state,
+                halting_state=trial.halting_state,
             )
         else:
             carry = descent.accept(_counted(carry, first), trial)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..layout import Layout
 from ..optimizers.base import Evaluation
-from ..trees import tree_leaves, tree_unflatten
+from ..trees import tree_leaves, tree_map, tree_unflatten
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,11 +21,13 @@ class Objective:
         function: ``function(context, *free) -> (batch,)``.
         context: the encoded problem.
         layout: which rows of the free variables belong to which sample.
+        residual_function: ``residuals(context, *free) -> (batch, m)`` of a `LeastSquares` energy; None for others.
     """
 
     function: Callable[..., Tensor]
     context: Any
     layout: Layout
+    residual_function: Callable[..., Tensor] | None = None
 
     def __call__(self, free: Any, *, track: bool = False) -> Evaluation:
         """Energies and gradients at ``free``, which carry gradients themselves only with ``track``.
@@ -41,6 +43,40 @@ class Objective:
         if not depends:
             raise ValueError(_NO_GRADIENT)
         return at
+
+    def residuals(self, free: Any) -> Tensor:
+        """The residuals ``(batch, m)`` of a `LeastSquares` energy at ``free``, part of the gradient graph.
+
+        Raises:
+            TypeError: if the energy is of another kind.
+        """
+        if self.residual_function is None:
+            raise TypeError("This optimizer needs residuals: write the energy as LeastSquares(residuals).")
+        return self.residual_function(self.context, *free)
+
+    def hessian(self, free: Any) -> Callable[[Any], Any]:
+        """The product of a tree like ``free`` with the Hessian of each sample's energy at ``free``, as a function."""
+        with torch.enable_grad():
+            leaves = [leaf.detach().requires_grad_() for leaf in tree_leaves(free)]
+            gradient = self(tree_unflatten(free, leaves), track=True).gradient
+        slopes = tree_leaves(gradient)
+        followed = [index for index, leaf in enumerate(slopes) if leaf.requires_grad]
+
+        def product(vector: Any) -> Any:
+            if not followed:  # a linear energy
+                return tree_map(torch.zeros_like, vector)
+            parts = tree_leaves(vector)
+            found = torch.autograd.grad(
+                [slopes[index] for index in followed],
+                leaves,
+                [parts[index] for index in followed],
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            return tree_unflatten(free, [leaf.detach() for leaf in found])
+
+        return product
 
     def finite(self, at: Evaluation) -> Bool[Tensor, " batch"]:
         """The samples whose energy and gradient are finite."""

@@ -35,9 +35,10 @@ class Solve:
     advance: Callable[[Descent, Carry], Carry] = Descent.advance
     compact: bool = False
     parameters: tuple[Tensor, ...] = ()
+    residual_function: Callable[..., Tensor] | None = None
 
     def descent(self, context: Any) -> Descent:
-        return Descent(Objective(self.function, context, self.layout), self.optimizer, self.halting)
+        return self._descent(context, self.layout)
 
     def untracked(self, context: Any, free: Any, last_steps: int = 0) -> tuple[Outcome, LastSteps | None]:
         """The answers without gradients, and the start of the last ``last_steps`` steps of each sample."""
@@ -60,5 +61,8 @@ class Solve:
         return self.encode(select_problems(self.x, samples, self.layout, self.select))
 
     def _only(self, samples: Tensor) -> Descent:
-        layout, _ = self.layout.select(samples)
-        return Descent(Objective(self.function, detach(self.encoded(samples)), layout), self.optimizer, self.halting)
+        return self._descent(detach(self.encoded(samples)), self.layout.select(samples)[0])
+
+    def _descent(self, context: Any, layout: Layout) -> Descent:
+        objective = Objective(self.function, context, layout, self.residual_function)
+        return Descent(objective, self.optimizer, self.halting)

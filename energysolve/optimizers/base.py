@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -28,9 +28,30 @@ class Evaluation(NamedTuple):
     layout: Layout | None = None
 
 
+class Evaluate(Protocol):
+    """The energy of the problem, as an optimizer sees it."""
+
+    @property
+    def layout(self) -> Layout:
+        """Of the free variables."""
+        ...
+
+    def __call__(self, free: Any) -> Evaluation:
+        """Energies and gradients at ``free``; an evaluation of the batch."""
+        ...
+
+    def residuals(self, free: Any) -> Tensor:
+        """The residuals ``(batch, m)`` of a `LeastSquares` energy, part of the gradient graph; else a TypeError."""
+        ...
+
+    def hessian(self, free: Any) -> Callable[[Any], Any]:
+        """The product of a tree like ``free`` with the Hessian of each sample's energy there, as a function."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class PerSample:
-    """A part of an optimizer's state whose tensors have one row per sample, rather than the rows of the free variables."""
+    """A part of an optimizer's state whose tensors have one row per sample, not the rows of the free variables."""
 
     value: Any
 
@@ -59,14 +80,13 @@ class InnerOptimizer(ABC):
         return self.init(free)
 
     @abstractmethod
-    def step(self, at: Evaluation, state: Any, evaluate: Callable[[Any], Evaluation]) -> tuple[Any, Any]:
+    def step(self, at: Evaluation, state: Any, evaluate: Evaluate) -> tuple[Any, Any]:
         """The next free variables, and the next state.
 
         Args:
             at: the current free variables with their energy and gradient.
             state: from the last step, or from `init`.
-            evaluate: ``evaluate.layout`` is the layout of the free variables; calling it gives energies and gradients
-                at other points.
+            evaluate: the energy: its layout, its values elsewhere, its residuals and Hessian products.
         """
 
     def accept(self, at: Evaluation, trial: Evaluation, state: Any) -> tuple[Bool[Tensor, " batch"], Any]:

@@ -1,7 +1,7 @@
 """Limited-memory quasi-Newton steps, each sample with its own memory and step lengths."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -91,7 +91,7 @@ class LBFGS(InnerOptimizer):
         )
 
     def step(self, at, state, evaluate):
-        layout: Layout = evaluate.layout
+        layout = evaluate.layout
         point, gradient = flatten(at.free), flatten(at.gradient)
         state = _with_new_pair(state, point, gradient, layout)
         pairs, search = state.pairs.value, state.search.value
@@ -111,9 +111,11 @@ class LBFGS(InnerOptimizer):
         return unflatten(candidate, at.free), state
 
     def accept(self, at, trial, state):
+        layout = trial.layout
+        assert layout is not None
         moved = flatten(trial.free) - state.point
-        slope = dot(trial.layout, flatten(trial.gradient), moved)
-        lost = trial.layout.sums((moved == 0).all(1, keepdim=True).to(slope.dtype)).squeeze(1) > 0
+        slope = dot(layout, flatten(trial.gradient), moved)
+        lost = layout.norm((moved,)) == 0
         accepted, search = decide(state.search.value, at.energy, trial.energy, slope, lost)
         return accepted, state._replace(search=PerSample(search), moved=PerSample(accepted))
 
@@ -138,12 +140,12 @@ def _with_new_pair(state: LBFGSState, point: Tensor, gradient: Tensor, layout: L
     known = torch.where(new, (pairs.known + 1).clamp(max=m), pairs.known)
     mask = torch.arange(m, device=known.device) >= (m - known).unsqueeze(1)
     with_change = (torch.where(mask, dots(layout, stack, change), 0) for stack in (steps, slopes))
-    products = [
+    of_steps, of_slopes = (
         torch.where(new.view(-1, 1, 1), _shifted(old, column), old)
         for old, column in zip((pairs.steps_slopes, pairs.slopes_slopes), with_change, strict=True)
-    ]
+    )
     scale = torch.where(new, curvature / square, pairs.scale)
-    return state._replace(steps=steps, slopes=slopes, pairs=PerSample(_Pairs(*products, scale, known)))
+    return state._replace(steps=steps, slopes=slopes, pairs=PerSample(_Pairs(of_steps, of_slopes, scale, known)))
 
 
 def _shifted(products: Tensor, column: Tensor) -> Tensor:

@@ -43,9 +43,9 @@ def rounding(energy: Tensor) -> Tensor:
 def sufficient(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) -> Tensor:
     """The samples whose candidate is good enough.
 
-    The energy must fall by a share of what the slope predicts. Where the prediction is within the rounding of the energy,
-    energies cannot decide; there, the slope must have become flatter at an energy that has not risen by more than its
-    rounding (the approximate Wolfe conditions of Hager and Zhang, 2005).
+    The energy must fall by a share of what the slope predicts. Where the prediction is within the rounding of the
+    energy, energies cannot decide; there, the slope must have become flatter at an energy that has not risen by more
+    than its rounding (the approximate Wolfe conditions of Hager and Zhang, 2005).
 
     Args:
         energy: at the iterate.
@@ -76,8 +76,8 @@ def decide(
 ) -> tuple[Tensor, Search]:
     """Which samples accept their candidates, and their search afterwards.
 
-    After a step of positive curvature the next length is 1, that of a quasi-Newton step; after one of negative curvature
-    it grows.
+    After a step of positive curvature the next length is 1, that of a quasi-Newton step; after one of negative
+    curvature it grows.
 
     Args:
         search: with the slope along the proposed step.

@@ -7,10 +7,10 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
+from energysolve.presets.structured import best, train_best
 
 from energysolve import SGD, Energy, EnergySolver, GradientNorm, Normal, Status, Truncated, Zeros
 from energysolve.energies import FactoredCompletion, PreconditionedInverse, SharedQuadratic
-from energysolve.presets.structured import best, train_best
 from energysolve.tasks import Addition, Completion, Inverse
 from energysolve.testing import check_energy
 

@@ -80,6 +80,8 @@ def test_without_gradients_no_graph_is_alive_on_return(mode):
         solution.energy,
         solution.steps,
         solution.status,
+        solution.evaluations,
+        solution.gradient_norm,
         *solution.record[::2],
         solution.record.step,
     )
