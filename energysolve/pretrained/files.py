@@ -28,8 +28,8 @@ FORMAT_VERSION = 1
 
 _PARTS = ("optimizer", "init", "halting", "differentiation", "recorder", "scratchpad")
 _OPTIONAL = ("init", "scratchpad")
-_NUMBERS = ("max_steps", "compile", "compact", "sync_every")
-_LATER = {"compact": False}
+_NUMBERS = ("max_steps", "restarts", "compile", "compact", "sync_every")
+_LATER = {"compact": False, "restarts": 1}
 """Entries that configurations of earlier versions lack, with the behaviour of those versions."""
 _SHIPPED = Path(__file__).parent
 

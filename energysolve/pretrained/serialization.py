@@ -20,11 +20,12 @@ from ..halting import (
     GradientNorm,
     Never,
     Patience,
+    Stationary,
     StepNorm,
     TargetEnergy,
 )
 from ..initializers import FromInput, Normal, Symmetric, Uniform, Zeros
-from ..optimizers import SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex
+from ..optimizers import LBFGS, SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex
 from ..recorders import BestSoFar, Nothing, Trajectory
 
 _PROJECTIONS = (Box, Ball, Simplex)
@@ -32,8 +33,20 @@ _PROJECTIONS = (Box, Ball, Simplex)
 _TYPES: dict[str, type] = {
     part.__name__: part
     for part in (
-        *(SGD, Momentum, Adam, RMSProp, Projected, *_PROJECTIONS),
-        *(EnergyChange, GradientNorm, StepNorm, TargetEnergy, EnergyIncrease, After, Never, Either, Both, Patience),
+        *(LBFGS, SGD, Momentum, Adam, RMSProp, Projected, *_PROJECTIONS),
+        *(
+            EnergyChange,
+            GradientNorm,
+            StepNorm,
+            TargetEnergy,
+            EnergyIncrease,
+            After,
+            Never,
+            Either,
+            Both,
+            Patience,
+            Stationary,
+        ),
         *(Detached, Unroll, Truncated, Implicit, CG),
         *(Uniform, Symmetric, Normal, Zeros, FromInput),
         *(Nothing, BestSoFar, Trajectory),
