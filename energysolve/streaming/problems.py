@@ -62,7 +62,7 @@ class ProblemFile(ABC):
 
 
 def open_problems(path: str | Path) -> ProblemFile:
-    """Open an ``.npz``, ``.npy`` or ``.csv`` file of problems and check it, see `energysolve.streaming.solve.solve_file`.
+    """Open a file of problems and check it; for the formats see `energysolve.streaming.solve.solve_file`.
 
     A table is read to its end, so that an invalid line is reported before anything is solved. Memory use does not grow
     with the file::

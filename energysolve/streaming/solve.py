@@ -17,7 +17,6 @@ from ..differentiation import Detached
 from ..files import tensors_digest
 from ..recorders import Nothing
 from ..seeding import stream
-from ..solution import Status
 from ..solver import PARTS, EnergySolver
 from ..version import __version__
 from .answers import ARRAYS, AnswerFile
