@@ -59,11 +59,7 @@ def is_hub_id(path_or_name: str | Path) -> bool:
 
 
 def locate(path_or_name: str | Path, options: Download = Download()) -> Path:
-    """The folder of a saved solver: a local one, one that comes with the library, or one downloaded from the hub.
-
-    Raises the errors of `find` and `download`, and a ValueError if ``revision`` is given for a solver that is not on
-    the hub.
-    """
+    """The folder of a saved solver: a local one, one that comes with the library, or one downloaded from the hub."""
     if is_hub_id(path_or_name):
         return download(str(path_or_name), options)
     if options.revision is not None:
@@ -89,12 +85,7 @@ def load_from_anywhere(cls: Any, path_or_name: str | Path, energy: Any, options:
 
 
 def download(repo_id: str, options: Download) -> Path:
-    """Download a model, unless it is in the local cache, and return its folder there.
-
-    Raises:
-        ImportError: if huggingface_hub is not installed.
-        OSError: if the model cannot be downloaded: FileNotFoundError, PermissionError, ConnectionError, or another.
-    """
+    """Download a model, unless it is in the local cache, and return its folder there."""
     tried = (
         f"Cannot load {repo_id!r}: there is no folder {repo_id}, it is not one of the names that come with the library "
         f"({', '.join(names()) or 'none'}), and "
@@ -114,10 +105,7 @@ def download(repo_id: str, options: Download) -> Path:
 
 
 def upload(folder: Path, repo_id: str, options: Upload) -> str:
-    """Commit the files of a saved solver to a repository on the hub, see `EnergySolver.push_to_hub`.
-
-    A model card that a person has edited on the hub is kept.
-    """
+    """Commit a saved solver to a repository, but for its card if that on the hub was edited; returns the URL."""
     failed = f"Cannot push to {repo_id!r}: "
     library = _library(f"{failed}the Hugging Face hub")
     api = library.HfApi(token=options.token, library_name="energysolve", library_version=__version__)
@@ -125,9 +113,8 @@ def upload(folder: Path, repo_id: str, options: Upload) -> str:
         repo_id = api.create_repo(repo_id, private=options.private, exist_ok=True).repo_id
         public = bool(options.private) and not api.model_info(repo_id).private
     if public:
-        raise ValueError(
-            f"{failed}private=True, but it exists and is public. Make it private on its page, or choose another id."
-        )
+        advice = "Make it private on its page, or choose another id."
+        raise ValueError(f"{failed}private=True, but it exists and is public. {advice}")
     write_card(folder, read_config(folder), repo_id)
     with _explaining(failed):
         if options.branch is not None and not options.create_pr:

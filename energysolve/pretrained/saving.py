@@ -34,16 +34,14 @@ class Pretrained:
             solver = EnergySolver.from_pretrained("my-solver")
 
         Each file is replaced atomically. A model card that a person has written or edited is kept. If the energy has a
-        method ``config()``, the arguments that it returns are saved, so that the energy can be built again.
+        method ``config()``, the arguments that it returns are saved, so that the energy can be built again. Returns
+        the URL of the commit on the hub, or None without ``push_to_hub``.
 
         Args:
             path: the folder, created if it does not exist.
             training: how the energy was trained and evaluated, as plain JSON; part of the configuration and the card.
             push_to_hub: also upload the folder's files, as `push_to_hub` does by default.
             repo_id: the repository to upload to, by default the folder's name in the user's own namespace.
-
-        Returns:
-            The URL of the commit on the hub; None without ``push_to_hub``.
 
         Raises:
             TypeError: if a part cannot be represented in JSON, such as an initializer that is a function; nothing is
@@ -67,7 +65,7 @@ class Pretrained:
         commit_message: str = "Upload a solver",
         create_pr: bool = False,
     ) -> str:
-        """Save the solver to a repository on the Hugging Face hub, in one commit::
+        """Save the solver to a repository on the Hugging Face hub, in one commit, and return its URL::
 
             url = solver.push_to_hub("user/my-solver", private=True)
             solver = EnergySolver.from_pretrained("user/my-solver")
@@ -79,10 +77,7 @@ class Pretrained:
             token: an access token, by default that of ``hf auth login`` or of the environment variable ``HF_TOKEN``.
             branch: by default ``main``; a new branch starts from ``main``.
             commit_message: the first line of the commit message.
-            create_pr: open a pull request with the commit.
-
-        Returns:
-            The URL of the commit, or of the pull request.
+            create_pr: open a pull request with the commit, and return its URL instead.
 
         Raises:
             ImportError: without huggingface_hub (``pip install 'energysolve[hub]'``).
