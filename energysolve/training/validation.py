@@ -39,22 +39,12 @@ class Validation:
         if self.early_stopping is not None:
             check_whole("Validation", least=1, early_stopping=self.early_stopping)
 
-
-class Validator:
-    """Validates the energy of a run, with a generator of its own."""
-
-    def __init__(self, validation: Validation, task: Task, device: torch.device):
-        self.validation = validation
-        self._task = task
-        self._device = device
-
-    def run(self, iteration: int, energy: Any) -> Validated:
-        """Solve the validation problems with ``energy``."""
-        solver = self.validation.solver.replace(energy=energy)
-        problems, generator = self.validation.problems, torch.Generator(self._device).manual_seed(self.validation.seed)
+    def run(self, iteration: int, energy: Any, task: Task, device: torch.device) -> Validated:
+        """Solve the validation problems with ``energy``, with a generator of their own."""
+        solver, generator = self.solver.replace(energy=energy), torch.Generator(device).manual_seed(self.seed)
         found = [
-            evaluate(solver, self._task, difficulty, problems, generator, curve=False, chunk=problems)
-            for difficulty in self._task.difficulties
+            evaluate(solver, task, difficulty, self.problems, generator, curve=False, chunk=self.problems)
+            for difficulty in task.difficulties
         ]
         return Validated(
             iteration,

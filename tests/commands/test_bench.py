@@ -17,7 +17,7 @@ from energysolve.benchmarks.report import Bound, Report
 from energysolve.benchmarks.setting import Setting
 from energysolve.benchmarks.timing import alternating, paired, ratio
 from energysolve.training import Progress, Trainer
-from energysolve.training.loss import Loss
+from energysolve.training.trainer import Loss
 
 TINY = Setting(size=3, width=8, batch_size=4, replay=20, step_size=2.0, compile=False)
 SMALL = ["--size", "3", "--width", "8", "--batch-size", "4", "--rounds", "2", "--no-compile"]
