@@ -26,11 +26,9 @@ class Operator(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """The answers of composed operations.
+    """The answers of composed operations: ``solutions``, one per operation, in the order of application.
 
-    Attributes:
-        solutions: one per operation, in the order of application. A sample whose answer holds a NaN or an infinity has
-            status ``NONFINITE`` there, whatever the operator reported.
+    A sample whose answer holds a NaN or an infinity has status ``NONFINITE`` there, whatever the operator reported.
     """
 
     solutions: tuple[Solution, ...]
@@ -74,10 +72,7 @@ def compose(
         join: makes the next problem from the previous answer and the next operand, in this order; by default it
             concatenates them along the last dimension, as the addition task does with its summands.
         max_steps: the largest number of steps of each operation; by default the solver's own.
-        generator: source of random initial answers; the operations draw from it one after the other.
-
-    Returns:
-        The solutions of all the operations.
+        generator: source of random initial answers; the operations draw from it in turn.
 
     Raises:
         TypeError: if the solver has no ``solve``, or an operand or an answer is not a tensor.
@@ -149,7 +144,7 @@ def _answer(solution: Solution, operand: Tensor, alike: bool) -> Tensor:
     if y.ndim == 0 or y.shape[0] != len(solution.status):
         raise ValueError(
             f"The operator answered {len(solution.status)} problems with shape {tuple(y.shape)}; compose needs one row "
-            "a problem."
+            "per problem."
         )
     return y
 

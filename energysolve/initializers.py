@@ -90,7 +90,7 @@ class FromInput:
     """Initial answers computed from the problem, such as the noisy image to denoise, or the output of another model.
 
     Args:
-        function: from ``x`` to ``y``; by default ``y`` is ``x``.
+        function: maps ``x`` to ``y``; by default ``y`` is ``x``.
 
     Example:
         >>> EnergySolver(energy, SGD(0.1), init=FromInput(lambda x: x["image"]))

@@ -67,7 +67,7 @@ class BaseTrainer:
 
     @property
     def iterations(self) -> int:
-        """The length of the run that `fit` trains, 0 before."""
+        """The number of iterations of the run, 0 before `fit`."""
         return self.state.iterations
 
     @property
@@ -91,7 +91,7 @@ class BaseTrainer:
             callback: called after each iteration, on the main process.
             callbacks: receive all events, see `Callback`.
             checkpoints: where and how often to write checkpoints.
-            resume: continue from the latest of the checkpoints; start anew if there is none.
+            resume: continue from the latest checkpoint; start a new run if there is none.
 
         Raises:
             NonfiniteLossError: if the loss or its gradient becomes NaN or infinite and such batches are not skipped.

@@ -86,7 +86,7 @@ class Callback:
 
 @dataclass
 class Delayed:
-    """A queue of values that are copied from the device asynchronously. On the CPU they arrive at once."""
+    """A queue of values that are copied from the device asynchronously. On the CPU they arrive immediately."""
 
     _waiting: deque[tuple[Any, Tensor, Any]] = field(default_factory=deque)
 

@@ -24,7 +24,7 @@ class TrainingConfig:
         lr: the learning rate of Adam; with a schedule, the highest. 1e-4 in the paper.
         betas: the decay rates of Adam.
         weight_decay: decoupled weight decay (AdamW).
-        schedule: of the learning rate over a run. `Constant()` in the paper.
+        schedule: how the learning rate changes over a run. `Constant()` in the paper.
         accumulate: batches per iteration; their gradients are averaged.
         clip_norm: the largest norm of the gradient; a longer one is scaled down. None for no limit.
         ema: the decay rate of a moving average of the weights, which is then validated and kept; None for no average.

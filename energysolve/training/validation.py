@@ -20,12 +20,12 @@ class Validation:
         trainer = Trainer(solver, task, validation=Validation(tested, every=500, early_stopping=4))
 
     Args:
-        solver: with the halting criterion and the step size of test time; it shares the energy that is trained.
-        every: iterations from one validation to the next.
+        solver: the solver of test time, with its halting criterion and step size; its energy is replaced.
+        every: the number of iterations between validations.
         problems: the number of problems of each difficulty; every validation solves the same ones.
-        early_stopping: stop after so many validations in a row without a lower error at the first difficulty, and
-            restore the weights of the lowest; None to train to the end.
-        seed: of the problems and of their initial answers.
+        early_stopping: stop after this many validations in a row without a lower error at the first difficulty, and
+            restore the weights with the lowest error; None to train to the end.
+        seed: determines the problems and their initial answers.
     """
 
     solver: EnergySolver
