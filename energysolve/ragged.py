@@ -71,7 +71,7 @@ class Ragged:
             ValueError: if a sample is longer.
         """
         if self.longest > longest:
-            raise ValueError(f"A sample has {self.longest} rows and cannot be padded to {longest}.")
+            raise ValueError(f"A sample has {self.longest} rows, more than the {longest} to which it should be padded.")
         features = self.values.shape[1:]
         starts = torch.arange(len(self), device=self.lengths.device) * longest
         rows = _runs(starts, self.lengths, len(self.values))

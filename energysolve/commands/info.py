@@ -27,14 +27,13 @@ def info():
     headings = ("name", "energy", "parameters", "iterations", "seed", "trained on", "error")
     rows = [(name, *_facts(name)) for name in names()]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading, *cells in zip(headings, *rows, strict=True):
-        # As wide as its longest cell: a name that is broken or cut cannot be typed.
-        width = max(len(line) for cell in (heading, *cells) for line in cell.split("\n"))
-        number = heading in ("parameters", "iterations", "seed")
-        table.add_column(heading, justify="right" if number else "left", min_width=width, no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in ("parameters", "iterations", "seed") else "left")
     for row in rows:
         table.add_row(*row)
     console.print("\nTrained energies", style="bold")
+    # As wide as it needs, whatever the terminal: a name that is broken or cut cannot be typed.
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).maximum)
     console.print(table, soft_wrap=True)
 
 

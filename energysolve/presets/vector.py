@@ -25,8 +25,9 @@ OPERATIONS = 10
 
 def composition(model: Any, task: Addition, seed: int, problems: int) -> list[float]:
     """Mean squared error of 1, 2, ..., `OPERATIONS` additions in a row (Section 4.4 of the paper)."""
-    generator = stream("measure composition", seed)
-    operands = torch.rand(problems, OPERATIONS + 1, task.size, generator=generator) * 2 - 1
+    device = next(model.parameters()).device
+    generator = stream("measure composition", seed, device)
+    operands = torch.rand(problems, OPERATIONS + 1, task.size, generator=generator, device=device) * 2 - 1
     sums = operands.cumsum(1)
     answers = compose(model, operands, generator=generator).solutions
     return [(each.y - sums[:, k + 1]).square().double().mean().item() for k, each in enumerate(answers)]

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from energysolve import pretrained
+from energysolve import EnergySolver, pretrained
 
 
 def test_info_lists_what_is_shipped(run):
@@ -14,6 +14,15 @@ def test_info_lists_what_is_shipped(run):
     assert code == 0
     for words in ("energysolve 0.", "torch", "CPU", "CUDA", *pretrained.names()):
         assert words in out
+
+
+@pytest.mark.parametrize("columns", ["20", "80"])
+def test_info_never_cuts_a_name(run, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    _, out, _ = run("info")
+    for name in pretrained.names():
+        energy = type(EnergySolver.from_pretrained(name).energy).__name__
+        assert re.search(rf"^ *{name} +{energy} ", out, flags=re.MULTILINE)
 
 
 def test_without_arguments_it_shows_the_commands(run):
