@@ -88,16 +88,14 @@ def compose(
             "EnergySolver or a baseline has one."
         )
     first, *others = _checked(operands, alike=join is None)
+    make_problem = join or (lambda previous, operand: torch.cat((previous, operand), dim=-1))
     previous, solutions = first, []
     for operand in others:
-        solution = solver.solve((join or _concatenate)(previous, operand), max_steps, generator=generator)
+        solution = solver.solve(make_problem(previous, operand), max_steps, generator=generator)
         previous = _answer(solution, operand, alike=join is None)
-        solutions.append(_reported(solution))
+        finite = as_matrix(previous.detach()).isfinite().all(1)  # not every operator checks
+        solutions.append(replace(solution, status=torch.where(finite, solution.status, Status.NONFINITE)))
     return Composition(tuple(solutions))
-
-
-def _concatenate(previous: Tensor, operand: Tensor) -> Tensor:
-    return torch.cat((previous, operand), dim=-1)
 
 
 def _checked(operands: Sequence[Tensor] | Tensor, alike: bool) -> list[Tensor]:
@@ -147,9 +145,3 @@ def _answer(solution: Solution, operand: Tensor, alike: bool) -> Tensor:
             "per problem."
         )
     return y
-
-
-def _reported(solution: Solution) -> Solution:
-    """The solution, with status ``NONFINITE`` where the answer is not finite; not every operator checks."""
-    finite = as_matrix(solution.y.detach()).isfinite().all(1)
-    return replace(solution, status=torch.where(finite, solution.status, Status.NONFINITE))

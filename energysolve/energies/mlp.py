@@ -106,9 +106,8 @@ class MLPEnergy(Energy):
         return energy if self.scale == 1 else energy * self.scale
 
     def config(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name) for name in ("x_dim", "y_dim", "z_dim", "width", "depth", "scale", "standardized")
-        }
+        names = ("x_dim", "y_dim", "z_dim", "width", "depth", "scale", "standardized")
+        return {name: getattr(self, name) for name in names}
 
     def _initialize_first_layer(self) -> None:
         bound = 1 / math.sqrt(self.x_dim + self.y_dim + self.z_dim)

@@ -27,7 +27,6 @@ CARD = "README.md"
 FORMAT_VERSION = 1
 
 _PARTS = ("optimizer", "init", "halting", "differentiation", "recorder", "scratchpad")
-_OPTIONAL = ("init", "scratchpad")
 _NUMBERS = ("max_steps", "compile", "compact", "sync_every")
 _LATER = {"compact": False}
 """Entries that configurations of earlier versions lack, with the behaviour of those versions."""
@@ -194,7 +193,7 @@ def _solver_parts(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     parts = {name: written[name] for name in _NUMBERS}
     for name in _PARTS:
         try:
-            absent = written[name] is None and name in _OPTIONAL
+            absent = written[name] is None and name in ("init", "scratchpad")
             parts[name] = None if absent else from_config(written[name])
         except ValueError as error:
             raise _broken(path, f"does not describe the solver's {name}: {error}") from error

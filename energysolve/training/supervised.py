@@ -12,7 +12,6 @@ from .batches import Batch
 from .config import TrainingConfig
 from .replay import ReplayBuffer
 
-_DEFAULTS = TrainingConfig()
 UNUSED = ("train_steps", "differentiation", "compile")
 
 
@@ -61,7 +60,7 @@ class SupervisedTrainer(BaseTrainer):
         self,
         model: Any,
         task: Task,
-        config: TrainingConfig = _DEFAULTS,
+        config: TrainingConfig = TrainingConfig(),  # noqa: B008  (frozen)
         *,
         replay: ReplayBuffer | int | None = None,
         generator: torch.Generator | None = None,

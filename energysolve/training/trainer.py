@@ -18,8 +18,6 @@ from .config import TrainingConfig
 from .replay import ReplayBuffer
 from .validation import Validation
 
-_DEFAULTS = TrainingConfig()
-
 
 class Trainer(BaseTrainer):
     """Trains the energy of a solver by differentiating through a fixed number of its steps.
@@ -62,7 +60,7 @@ class Trainer(BaseTrainer):
         self,
         solver: EnergySolver,
         task: Task,
-        config: TrainingConfig = _DEFAULTS,
+        config: TrainingConfig = TrainingConfig(),  # noqa: B008  (frozen)
         *,
         replay: ReplayBuffer | int | None = None,
         validation: Validation | None = None,
