@@ -1,17 +1,16 @@
 """``energysolve info``."""
 
 import torch
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from ..evaluation.report import plain_table
 from ..pretrained.files import find, names, read_config
 from ..provenance import environment
 from ..solver import EnergySolver
 
 
 def info():
-    """Show versions, devices, and the trained energies that come with the library."""
+    """Show versions, devices and the trained energies that come with the library."""
     console = Console()
     about = environment()
     console.print("  ".join(f"{name} {number}" for name, number in about["versions"].items()), highlight=False)
@@ -26,9 +25,9 @@ def info():
         return
     headings = ("name", "energy", "parameters", "iterations", "seed", "trained on", "error")
     rows = [(name, *_facts(name)) for name in names()]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table = plain_table()
     for heading, *cells in zip(headings, *rows, strict=True):
-        # As wide as its longest cell: a name that is broken or cut cannot be typed.
+        # As wide as the longest cell: a name that is wrapped or cut cannot be copied.
         width = max(len(line) for cell in (heading, *cells) for line in cell.split("\n"))
         number = heading in ("parameters", "iterations", "seed")
         table.add_column(heading, justify="right" if number else "left", min_width=width, no_wrap=True)
