@@ -11,7 +11,7 @@ import torch
 from energysolve import SGD, EnergySolver, MLPEnergy, Never, Truncated, Uniform, Unroll, cli
 from energysolve.benchmarks import iteration, memory, solving, steady, target
 from energysolve.benchmarks.plain_run import PlainRun
-from energysolve.benchmarks.products import CountedFlop, Product, flop, iteration_products, multiplying
+from energysolve.benchmarks.products import Product, executed_flop, flop, iteration_products, multiplying
 from energysolve.benchmarks.reference import PlainEnergy, plain_descent
 from energysolve.benchmarks.report import Bound, Report
 from energysolve.benchmarks.setting import Setting
@@ -139,9 +139,7 @@ def test_the_products_are_those_that_are_executed():
     executed = {}
     for name, step in (("ours", setting.trainer().step), ("plain", setting.reference().step)):
         step()  # from here on as many replayed problems
-        with CountedFlop() as counted:
-            step()
-        executed[name] = counted.total
+        executed[name] = executed_flop(step)
     needed = flop(iteration_products(*sizes))
     assert executed["ours"] == pytest.approx(needed, rel=0.025)
     assert executed["plain"] > 1.4 * needed
@@ -149,9 +147,7 @@ def test_the_products_are_those_that_are_executed():
 
 def test_multiplying_does_the_products():
     products = [Product(3, 4, 5, left_transposed=True), Product(3, 4, 5, right_transposed=True), Product(6, 2, 1)]
-    with CountedFlop() as counted:
-        multiplying(products)()
-    assert counted.total == flop(products) == 2 * (60 + 60 + 12)
+    assert executed_flop(multiplying(products)) == flop(products) == 2 * (60 + 60 + 12)
 
 
 def test_the_plain_reference_computes_what_the_library_does():
