@@ -247,9 +247,9 @@ def numbers(result: dict[str, Any]) -> str:
         lines.append(f"| {' x '.join(map(str, row['block']))} | {' | '.join(cells)} |")
     introduction = (
         "Completion by the posterior mean of a block, given the block's own entries, and by copying elsewhere. (Beyond "
-        "a linear function, an energy with one minimum and a first layer of 512 units knows 112 numbers of the problem, "
-        "however deep it is.) Error relative to copying, on the block and (± standard error) on the whole matrix, on "
-        f"{result['problems']:,} fresh problems per difficulty:"
+        "a linear function, an energy with one minimum and a first layer of 512 units knows 112 numbers of the "
+        "problem, however deep it is.) Error relative to copying, on the block and (± standard error) on the whole "
+        f"matrix, on {result['problems']:,} fresh problems per difficulty:"
     )
     return "\n".join([introduction, "", *lines, "", origin(result)])
 

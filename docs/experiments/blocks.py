@@ -3,10 +3,10 @@
     python docs/experiments/blocks.py --output docs/results/blocks.json
 
 Let the energy be a function ``f(P x + Q y)`` of ``w`` linear functions of problem and answer, like a network with
-``w`` units in its first layer. A change of the problem whose image under ``P`` lies in the image of ``Q`` only shifts the energy
-landscape: if ``P d = Q e``, then ``E(x + d, y - e) = E(x, y)``. So if ``Q`` is injective and the minimum is unique, the
-minimum is a linear function of ``x`` plus some function of ``w - y_dim`` numbers, the part of ``P x`` outside the image
-of ``Q``: 112 numbers for 20 x 20 matrices and the paper's 512 units, however deep the network is.
+``w`` units in its first layer. A change of the problem whose image under ``P`` lies in the image of ``Q`` only shifts
+the energy landscape: if ``P d = Q e``, then ``E(x + d, y - e) = E(x, y)``. So if ``Q`` is injective and the minimum is
+unique, it is a linear function of ``x`` plus some function of ``w - y_dim`` numbers, the part of ``P x`` outside the
+image of ``Q``: 112 numbers for 20 x 20 matrices and the paper's 512 units, however deep the network is.
 
 Here these numbers are the entries of a block, half of them missing, and the function is the best possible one: the
 posterior mean of the block, by Gibbs sampling. All other entries are copied.

@@ -52,21 +52,12 @@ def _rows(results: Path, task: str, runs: dict[tuple[str, str], list[dict[str, A
     for name, errors in floor_rows(run for some in runs.values() for run in some).items():
         rows.append([name, None, None, None, None, digits(errors, "same"), None, digits(errors, "harder"), None])
     for (method, preset), some in runs.items():
-        paper = DOMAINS[task].paper.get(method, {})
+        paper = DOMAINS[task].paper.get(method, {}) if preset == "paper" else {}
         errors = [some[0]["difficulties"][name]["standard_error"] for name in ("same", "harder")]
-        rows.append(
-            [
-                METHODS[method],
-                f"`{preset}`",
-                len(some),
-                f"{some[0]['parameters']:,}",
-                paper.get("same") if preset == "paper" else None,
-                mean_error(some, "same"),
-                paper.get("harder") if preset == "paper" else None,
-                mean_error(some, "harder"),
-                f"{errors[0]:.1g}; {errors[1]:.1g}",
-            ]
-        )
+        row = [METHODS[method], f"`{preset}`", len(some), f"{some[0]['parameters']:,}"]
+        for d in ("same", "harder"):
+            row += [paper.get(d), mean_error(some, d)]
+        rows.append([*row, f"{errors[0]:.1g}; {errors[1]:.1g}"])
     return [*rows, *_limit_rows(results, task)]
 
 

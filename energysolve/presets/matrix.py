@@ -32,13 +32,8 @@ def _structured_completion(task: Completion, settings: Settings) -> EnergySolver
 
 
 def _structured_inverse(task: Inverse, settings: Settings) -> EnergySolver:
-    return EnergySolver(
-        PreconditionedInverse(task.size),
-        SGD(1.0),
-        init=Uniform((task.size, task.size)),
-        halting=GradientNorm(1e-4),
-        max_steps=500,
-    )
+    energy, init = PreconditionedInverse(task.size), Uniform((task.size, task.size))
+    return EnergySolver(energy, SGD(1.0), init=init, halting=GradientNorm(1e-4), max_steps=500)
 
 
 def _completion_of(solver: EnergySolver) -> Completion:

@@ -34,13 +34,8 @@ def composition(model: Any, task: Addition, seed: int, problems: int) -> list[fl
 
 
 def _structured(task: Addition, settings: Settings) -> EnergySolver:
-    return EnergySolver(
-        SharedQuadratic(task.size),
-        SGD(0.5),
-        init=Uniform((task.size,)),
-        halting=GradientNorm(1e-4),
-        max_steps=200,
-    )
+    energy, init = SharedQuadratic(task.size), Uniform((task.size,))
+    return EnergySolver(energy, SGD(0.5), init=init, halting=GradientNorm(1e-4), max_steps=200)
 
 
 def _task_of(solver: EnergySolver) -> Addition:

@@ -22,9 +22,9 @@ class PosteriorMean:
 
     Attributes:
         sweeps: increasing numbers of sweeps after which estimates were noted; the last is the total.
-        estimates: each chain's mean over so many sweeps, ``(len(sweeps), chains, batch, rows, columns)``; observed
+        estimates: each chain's mean after each of these, ``(len(sweeps), chains, batch, rows, columns)``; observed
             entries are as observed.
-        variance: posterior variance of the entries, noise included, ``(batch, rows, columns)``; zero where observed. Its
+        variance: posterior variance of the entries, with noise, ``(batch, rows, columns)``; zero where observed. Its
             mean is the expected error of the exact posterior mean.
         r_hat: split R-hat of the averaged values, ``(batch, rows, columns)`` (Gelman et al., "Bayesian data analysis",
             3rd edition, Section 11.4); 1 where all chains agree, and for observed entries.
