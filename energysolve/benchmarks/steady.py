@@ -18,7 +18,7 @@ _WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "Memcpy DtoH (Device 
 
 
 @dataclass(frozen=True)
-class Run:
+class FitTime:
     """The time of a training run.
 
     Attributes:
@@ -37,7 +37,7 @@ class Run:
         return self.seconds - self.start_s
 
 
-def timed_fit(trainer: Trainer, iterations: int) -> Run:
+def timed_fit(trainer: Trainer, iterations: int) -> FitTime:
     """Train a new trainer for two or more iterations, and measure the time."""
     start = min(_START, iterations // 2)
     started = None
@@ -53,7 +53,7 @@ def timed_fit(trainer: Trainer, iterations: int) -> Run:
     end = clock(trainer.device)
     assert started is not None
     each = (end - started) / max(iterations - start, 1)
-    return Run(end - begin, started - begin - start * each, each)
+    return FitTime(end - begin, started - begin - start * each, each)
 
 
 def count_waits(make: Callable[[], Trainer]) -> dict[str, Any]:

@@ -228,7 +228,7 @@ def test_the_target_is_reached_where_one_test_meets_all_of_it():
 
 def test_the_target_counts_our_slower_run_against_the_time_until_the_target(tmp_path, monkeypatch):
     monkeypatch.setattr(target, "TARGETS", {"same": 1e9, "harder": 1e9})  # at the first evaluation
-    times = iter([steady.Run(2.0, 1.0, 0.1), steady.Run(3.0, 1.0, 0.1)])
+    times = iter([steady.FitTime(2.0, 1.0, 0.1), steady.FitTime(3.0, 1.0, 0.1)])
     monkeypatch.setattr(target, "timed_fit", lambda trainer, iterations: next(times))
     report = Report(tmp_path / "t.json", "command", TINY)
     run = PlainRun(TINY)
