@@ -46,7 +46,7 @@ class Differentiation(ABC):
         The energy at the answers is not evaluated, and the host never waits for the device. Called with gradients
         enabled.
         """
-        return self.minimize(solve, free).at.free
+        return self.minimize(replace(solve, halting=Never()), free).at.free
 
     def check(self, halting: Halting) -> None:
         """Raise a ValueError for a halting criterion that does not work with this mode."""
@@ -77,7 +77,7 @@ class Unroll(Differentiation):
 
     def descend(self, solve, free):
         if solve.optimizer.searches:
-            return _search_throughout(self, solve, free)
+            return super().descend(solve, free)
         begin = StepStart(free, solve.optimizer.begin(detach(free), solve.layout))
         return replay(solve.descent(solve.encode(solve.x)), begin, solve.max_steps)[0]
 
@@ -120,7 +120,7 @@ class Truncated(Differentiation):
 
     def descend(self, solve, free):
         if solve.optimizer.searches:
-            return _search_throughout(self, solve, free)
+            return super().descend(solve, free)
         context = solve.encode(solve.x)
         k = min(self.k, solve.max_steps)
         with torch.no_grad():
@@ -181,6 +181,9 @@ class Implicit(Differentiation):
                 "Use a criterion such as GradientNorm(1e-6), or Truncated or Unroll."
             )
 
+    def descend(self, solve, free):
+        return self.minimize(solve, free).at.free
+
     def minimize(self, solve, free):
         context = solve.encode(solve.x)
         found, _ = solve.untracked(context, free)
@@ -209,11 +212,6 @@ class Implicit(Differentiation):
 def _watch_steps(solve: Solve, length: int | None) -> Callable[[Carry], AcceptedSteps] | None:
     """What watches the accepted steps of an optimizer that searches; see `AcceptedSteps`."""
     return partial(AcceptedSteps, layout=solve.layout, length=length) if solve.optimizer.searches else None
-
-
-def _search_throughout(mode: Differentiation, solve: Solve, free: Any) -> Any:
-    """The answers of an optimizer that searches after ``max_steps`` trials."""
-    return mode.minimize(replace(solve, halting=Never()), free).at.free
 
 
 def _held(optimizer: InnerOptimizer, at: Evaluation, layout: Layout) -> Tensor:

@@ -36,54 +36,56 @@ class StepStart(NamedTuple):
 
 
 class AcceptedSteps:
-    """An observer of an optimizer that searches: the state from which each step of each sample was accepted.
+    """An observer of an optimizer that searches: where each step of each sample began, and how it was accepted.
 
     Args:
         carry: iterate 0.
         layout: of the free variables.
-        length: the number of last steps to keep, in as many slots, so that memory does not grow with the number of
-            steps; None keeps what `InnerOptimizer.follow` needs of all steps.
+        length: the number of last steps to keep, in a ring, so that memory does not grow with the number of steps; None
+            keeps what `InnerOptimizer.follow` needs of all steps.
     """
 
     def __init__(self, carry: Carry, layout: Layout, length: int | None):
         self._layout = layout
         self._before = carry
-        start = StepStart(carry.at.free, carry.optimizer_state)
-        self._slots = None if length is None else [start] * length
-        self._trials: list[tuple[Tensor, Any]] = [(carry.steps, decisions(carry.optimizer_state))]
+        # One slot more than steps: a sample has also arrived at its last iterate, from which no step begins.
+        slots = 0 if length is None else length + 1
+        self._starts = [StepStart(carry.at.free, carry.optimizer_state)] * slots
+        self._accepted = [decisions(carry.optimizer_state)] * slots
+        self._trials: list[tuple[Tensor, Any]] = []
+        self._all = length is None
 
     def __call__(self, step: int, carry: Carry) -> None:
         before, self._before = self._before, carry
-        if self._slots is None:
-            self._trials.append((carry.steps, decisions(carry.optimizer_state)))
+        chosen = decisions(before.optimizer_state)
+        if self._all:
+            self._trials.append((before.steps, chosen))
             return
-        new, accepted, count = (
-            StepStart(before.at.free, before.optimizer_state),
-            carry.steps > before.steps,
-            len(self._slots),
-        )
-        for slot, old in enumerate(self._slots):
-            self._slots[slot] = where_state(self._layout, accepted & (before.steps % count == slot), new, old)
+        accepted, count = carry.steps > before.steps, len(self._starts)
+        new = StepStart(carry.at.free, carry.optimizer_state)
+        for slot in range(count):
+            began, arrived = (accepted & (steps % count == slot) for steps in (before.steps, carry.steps))
+            self._accepted[slot] = where_state(self._layout, began, chosen, self._accepted[slot])
+            self._starts[slot] = where_state(self._layout, arrived, new, self._starts[slot])
 
     def start(self, step: Tensor) -> StepStart:
         """Where each sample began the step with this index, ``(batch,)``, one of the last ``length``."""
-        assert self._slots is not None
-        which = step % len(self._slots)
-        chosen = self._slots[0]
-        for slot, candidate in enumerate(self._slots[1:], start=1):
-            chosen = where_state(self._layout, which == slot, candidate, chosen)
-        return chosen
+        return self._pick(self._starts, step % len(self._starts))
 
     def followed(self, step: Tensor) -> Any:
         """What `InnerOptimizer.follow` needs of the step of each sample with this index, ``(batch,)``."""
-        if self._slots is not None:
-            return decisions(self.start(step).optimizer_state)
-        # The last trial from the iterate with this index, which was accepted.
-        trial = sum((steps <= step).long() for steps, _ in self._trials) - 1
-        assert isinstance(trial, Tensor)
-        chosen = self._trials[0][1]
-        for index in trial.unique().tolist():
-            chosen = where_state(self._layout, trial == index, self._trials[index][1], chosen)
+        if not self._all:
+            return self._pick(self._accepted, step % len(self._accepted))
+        # The last trial from the iterate with this index is the one that was accepted.
+        last = sum((steps <= step).long() for steps, _ in self._trials) - 1
+        assert isinstance(last, Tensor)
+        return self._pick([chosen for _, chosen in self._trials], last)
+
+    def _pick(self, trees: list[Any], index: Tensor) -> Any:
+        """For each sample the tree with its index."""
+        chosen = trees[0]
+        for each in index.unique().tolist():
+            chosen = where_state(self._layout, index == each, trees[each], chosen)
         return chosen
 
 

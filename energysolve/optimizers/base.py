@@ -116,9 +116,9 @@ class InnerOptimizer(ABC):
 
         Args:
             at: the iterate, tracked.
-            state: returned by `step` with the iterate, tracked; before the first repeated step, all of ``saved``.
-            saved: the state from which `step` proposed the accepted candidate. Only its `PerSample` parts are there;
-                other leaves are ``...``.
+            state: returned by `step` with the iterate, tracked; for the first repeated step, returned by `accept`.
+            saved: the state from which `step` proposed the accepted candidate, after refusals if there were any. Only
+                its `PerSample` parts are there; other leaves are ``...``.
         """
         return tree_map(lambda own, other: other if isinstance(other, PerSample) else own, state, saved)
 
