@@ -41,7 +41,6 @@ class LBFGSState(NamedTuple):
         gradient: ``(rows, features)``, the gradient there.
         pairs: `_Pairs` of each sample.
         search: `Search` of each sample.
-        moved: ``(batch,)`` bool, whether the sample has left ``point``, so that there is a new pair.
     """
 
     stack: Tensor
@@ -49,7 +48,6 @@ class LBFGSState(NamedTuple):
     gradient: Tensor
     pairs: PerSample
     search: PerSample
-    moved: PerSample
 
 
 @dataclass(frozen=True)
@@ -85,9 +83,7 @@ class LBFGS(InnerOptimizer):
         products = one.new_zeros(layout.batch, self.memory, self.memory)
         none = torch.zeros_like(one, dtype=torch.int64)
         pairs = PerSample(_Pairs(products, products, one, none, none))
-        return LBFGSState(
-            stack, point, torch.zeros_like(point), pairs, PerSample(Search.begin(one)), PerSample(none > 0)
-        )
+        return LBFGSState(stack, point, torch.zeros_like(point), pairs, PerSample(Search.begin(one)))
 
     def step(self, at, state, evaluate):
         layout = evaluate.layout
@@ -102,10 +98,11 @@ class LBFGS(InnerOptimizer):
         slope = torch.where(afresh, -square, slope)
         pairs = pairs._replace(known=torch.where(afresh, 0, pairs.known))
         # A step along a gradient of which nothing is known has the length 1.
-        length = torch.where(afresh | search.length.isnan(), square.clamp(min=1e-60).rsqrt(), search.length)
+        afresh = afresh | search.length.isnan()
+        length = torch.where(afresh, torch.where(afresh, square, 1).rsqrt(), search.length)
         candidate = torch.addcmul(point, layout.spread(length.unsqueeze(1)), direction)
         search = search._replace(length=length, slope=length * slope)
-        state = state._replace(point=point, gradient=gradient, pairs=PerSample(pairs), search=PerSample(search))
+        state = state._replace(pairs=PerSample(pairs), search=PerSample(search))
         return unflatten(candidate, at.free), state
 
     def accept(self, at, trial, state):
@@ -115,7 +112,17 @@ class LBFGS(InnerOptimizer):
         slope = dot(layout, flatten(trial.gradient), moved)
         lost = layout.norm((moved,)) == 0
         accepted, search = decide(state.search.value, at.energy, trial.energy, slope, lost)
-        return accepted, state._replace(search=PerSample(search), moved=PerSample(accepted))
+        return accepted, state._replace(search=PerSample(search))
+
+    def follow(self, at, state, saved):
+        layout = at.layout
+        assert layout is not None
+        state, _ = _with_new_pair(state, flatten(at.free), flatten(at.gradient), layout)
+        search, pairs = saved.search, state.pairs.value
+        # A sample may have forgotten its pairs when a candidate was refused, which is not repeated.
+        forgot = (search.value.refusals > 0) & (saved.pairs.value.known == 0)
+        pairs = pairs._replace(known=torch.where(forgot, 0, pairs.known))
+        return state._replace(pairs=PerSample(pairs), search=search)
 
     def stalled(self, state):
         return state.search.value.stalled
@@ -128,7 +135,7 @@ _AFRESH = 10
 def _with_new_pair(
     state: LBFGSState, point: Tensor, gradient: Tensor, layout: Layout
 ) -> tuple[LBFGSState, tuple[Tensor, Tensor]]:
-    """Take in the pair of the step to ``point``, for the samples that moved and met positive curvature.
+    """The state at ``point``, with the pair of the step to it for the samples that moved and met positive curvature.
 
     Returns:
         The state, and the inner products ``(batch, m)`` of the gradient with the steps and with the changes of the
@@ -139,7 +146,7 @@ def _with_new_pair(
     step, change = point - state.point, gradient - state.gradient
     products = [step * change, change * change, step * step, step * gradient, change * gradient]
     curvature, square, length, *along_new = layout.sums(torch.stack(products, 1).sum(2)).unbind(1)
-    new = state.moved.value & (curvature > 1e-10 * (square * length).sqrt())
+    new = curvature > 1e-10 * (square * length).sqrt()
     # The products of what is known with the change and with the gradient, the newest last.
     along = [dots(layout, state.stack, vector) for vector in (change, gradient)]
     both = torch.stack(along, 2).view(-1, 2, m, 2)
@@ -156,11 +163,11 @@ def _with_new_pair(
         torch.where(new.view(-1, 1, 1), _shifted(before, column[:, :, 0]), before)
         for before, column in ((pairs.steps_slopes, steps), (pairs.slopes_slopes, slopes))
     )
-    scale = torch.where(new, curvature / square, pairs.scale)
+    scale = torch.where(new, curvature / torch.where(new, square, 1), pairs.scale)
     slot = torch.where(new, (pairs.slot + 1) % m, pairs.slot)
     stack = _written(state.stack, step, change, layout.spread(torch.stack([pairs.slot, new.long()], 1)))
-    pairs = _Pairs(of_steps, of_slopes, scale, known, slot)
-    return state._replace(stack=stack, pairs=PerSample(pairs)), (steps[:, :, 1], slopes[:, :, 1])
+    updated = PerSample(_Pairs(of_steps, of_slopes, scale, known, slot))
+    return LBFGSState(stack, point, gradient, updated, state.search), (steps[:, :, 1], slopes[:, :, 1])
 
 
 def _written(stack: Tensor, step: Tensor, change: Tensor, where: Tensor) -> Tensor:
