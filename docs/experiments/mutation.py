@@ -5,13 +5,16 @@ which operators, what to leave out, and which tests cover which module. Mutants 
 in a temporary folder. Each costs a fork of a process that has imported what the tests need, but not energysolve.
 
     python docs/experiments/mutation.py energysolve/halting.py --jobs 2
-    python docs/experiments/mutation.py --most 0
+    python docs/experiments/mutation.py --share 0.2 --seed 0 --output docs/results/mutation.json
+    python docs/experiments/mutation.py --share 0  # only counts the mutants and times the tests
 """
 
 import argparse
 import ast
 import gc
+import json
 import os
+import random
 import re
 import resource
 import shutil
@@ -21,9 +24,10 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cosmic_ray.plugins
 import hypothesis
@@ -55,10 +59,11 @@ class Mutant(NamedTuple):
     stamp: int
     """The time of change that its file gets, another one for each mutant, so that no stale .pyc is taken for it."""
 
-    def __str__(self) -> str:
+    def change(self) -> dict[str, Any]:
+        """The first line that differs, before and after."""
         pairs = zip((ROOT / self.module).read_text().splitlines(), self.source.splitlines(), strict=False)
         number, old, new = next((number, a.strip(), b.strip()) for number, (a, b) in enumerate(pairs, 1) if a != b)
-        return f"{self.module}:{number} {self.operator}\n    - {old}\n    + {new}\n"
+        return {"line": number, "operator": self.operator, "old": old, "new": new}
 
 
 class DeleteStatement:
@@ -159,32 +164,60 @@ def run(tests: list[str], limit: int, mutant: Mutant | None) -> tuple[Mutant | N
     return mutant, outcome, usage.ru_utime + usage.ru_stime
 
 
+def measure(module: str, jobs: int, share: float, seed: int) -> dict[str, Any]:
+    """Run the tests of a module on a share of its mutants."""
+    tests, every = SETTING["tests"][module], mutants(module)
+    chosen = random.Random(f"{seed} {module}").sample(every, round(share * len(every)))
+    result: dict[str, Any] = {"mutants": len(every), "tried": len(chosen), "share": share, "seed": seed, "alive": []}
+    outcomes, total = Counter(), 0.0
+    with ProcessPoolExecutor(jobs, get_context("fork"), start_worker) as workers:
+        workers.submit(run, tests, 600, None).result()  # compiles the tests
+        clean = workers.submit(run, tests, 600, None).result()[2]
+        sys.stdout.write(f"{module}: {len(every)} mutants, {len(chosen)} tried, {clean:.1f} s without any\n")
+        for mutant, outcome, seconds in workers.map(partial(run, tests, int(4 * clean + 5)), chosen):
+            outcomes[outcome] += 1
+            total += seconds
+            if outcome == "survived":
+                result["alive"].append(mutant.change())
+                sys.stdout.write("    {line}: {operator}\n      - {old}\n      + {new}\n".format(**mutant.change()))
+            sys.stdout.flush()
+    sys.stdout.write(f"    {dict(outcomes)} in {total:.0f} s\n")
+    result["alive"].sort(key=lambda change: change["line"])
+    return result | {"killed": outcomes["killed"], "timeout": outcomes["timeout"], "tests": tests}
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", default=list(SETTING["tests"]), help="by default all in mutation.toml")
     parser.add_argument("--jobs", type=int, default=1, help="processes, each with a copy of its own")
-    parser.add_argument("--most", type=int, help="mutants of each module; 0 only counts them and times the tests")
+    parser.add_argument("--share", type=float, default=1.0, help="of the mutants of each module, chosen at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice")
+    parser.add_argument("--output", type=Path, help="a result file; other modules in it are kept")
     options = parser.parse_args()
     for name in SETTING["imports"]:
         __import__(name)
     os.environ["CI"] = "true"  # repeatable examples
     gc.freeze()  # pytest collects garbage, and should not look at all that was imported
+    modules: dict[str, Any] = {}
+    if options.output and options.output.exists():
+        modules = json.loads(options.output.read_text())["modules"]
     for module in options.modules:
-        tests, chosen = SETTING["tests"][module], mutants(module)
-        with ProcessPoolExecutor(options.jobs, get_context("fork"), start_worker) as workers:
-            workers.submit(run, tests, 600, None).result()  # compiles the tests
-            clean = workers.submit(run, tests, 600, None).result()[2]
-            sys.stdout.write(f"{module}: {len(chosen)} mutants, {clean:.1f} s without any\n")
-            outcomes, total = Counter(), 0.0
-            for mutant, outcome, seconds in workers.map(
-                partial(run, tests, int(4 * clean + 5)), chosen[: options.most]
-            ):
-                outcomes[outcome] += 1
-                total += seconds
-                sys.stdout.write(str(mutant) if outcome == "survived" else "")
-                sys.stdout.flush()
-        sys.stdout.write(f"    {dict(outcomes)} in {total:.0f} s\n")
+        modules[module] = measure(module, options.jobs, options.share, options.seed)
+        if options.output:
+            write(options.output, {name: modules[name] for name in SETTING["tests"] if name in modules})
+
+
+def write(path: Path, modules: dict[str, Any]) -> None:
+    """Write the result file. Only now is energysolve imported: the forks import their mutants."""
+    from energysolve.provenance import environment
+
+    share, seed = ({module[key] for module in modules.values()} for key in ("share", "seed"))
+    options = " ".join(f"--{name} {value}" for name, values in (("share", share), ("seed", seed)) for value in values)
+    origin = environment()
+    origin["versions"] |= {name: version(name) for name in ("cosmic-ray", "pytest", "hypothesis")}
+    result = {"kind": "mutation", "command": f"python docs/experiments/mutation.py {options}", **origin}
+    path.write_text(json.dumps(result | {"modules": modules}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
