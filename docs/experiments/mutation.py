@@ -39,14 +39,7 @@ from cosmic_ray.mutating import mutate_code
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTING = tomllib.loads(Path(__file__).with_suffix(".toml").read_text())
-PYTEST = [
-    "-x",
-    "-q",
-    "-p",
-    "no:cacheprovider",
-    "-W",
-    "ignore:Module already imported:pytest.PytestAssertRewriteWarning",
-]
+PYTEST = ["-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
 
 
 class Mutant(NamedTuple):
@@ -128,15 +121,14 @@ class FewExamples:
 
     def pytest_collection_modifyitems(self, items):
         """Called by pytest with the tests that it found."""
-        for item in items:
-            given = getattr(item.obj, "_hypothesis_internal_use_settings", None)
-            if given is not None:
-                capped = hypothesis.settings(given, max_examples=min(given.max_examples, SETTING["max_examples"]))
-                item.obj._hypothesis_internal_use_settings = capped
+        for test in [item.obj for item in items if hasattr(item.obj, "_hypothesis_internal_use_settings")]:
+            given = test._hypothesis_internal_use_settings
+            most = min(given.max_examples, SETTING["max_examples"])
+            test._hypothesis_internal_use_settings = hypothesis.settings(given, max_examples=most)
 
 
 def start_worker() -> None:
-    """Give this process a copy of the repository, and stay in it."""
+    """Stay in a copy of the repository of this process's own."""
     os.chdir(tempfile.mkdtemp(prefix="mutation-"))
     for name in ("energysolve", "tests", "docs/experiments", "pyproject.toml"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy2)(ROOT / name, name)
@@ -204,20 +196,22 @@ def main() -> None:
         modules = json.loads(options.output.read_text())["modules"]
     for module in options.modules:
         modules[module] = measure(module, options.jobs, options.share, options.seed)
-        if options.output:
-            write(options.output, {name: modules[name] for name in SETTING["tests"] if name in modules})
+        if options.output:  # in a process of its own: later forks must not have imported energysolve
+            with ProcessPoolExecutor(1, get_context("fork")) as worker:
+                worker.submit(write, options.output, modules).result()
 
 
 def write(path: Path, modules: dict[str, Any]) -> None:
-    """Write the result file. Only now is energysolve imported: the forks import their mutants."""
+    """Write the result file."""
+    sys.path.insert(0, str(ROOT))
     from energysolve.provenance import environment
 
-    share, seed = ({module[key] for module in modules.values()} for key in ("share", "seed"))
-    options = " ".join(f"--{name} {value}" for name, values in (("share", share), ("seed", seed)) for value in values)
     origin = environment()
     origin["versions"] |= {name: version(name) for name in ("cosmic-ray", "pytest", "hypothesis")}
-    result = {"kind": "mutation", "command": f"python docs/experiments/mutation.py {options}", **origin}
-    path.write_text(json.dumps(result | {"modules": modules}, indent=1) + "\n")
+    shares, seeds = ({module[key] for module in modules.values()} for key in ("share", "seed"))
+    command = f"python docs/experiments/mutation.py --share {max(shares)} --seed {max(seeds)}"
+    modules = {name: modules[name] for name in SETTING["tests"] if name in modules}
+    path.write_text(json.dumps({"kind": "mutation", "command": command, **origin, "modules": modules}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
