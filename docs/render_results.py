@@ -6,7 +6,8 @@
 Results are of several kinds: ``solve``, the ``result.json`` of ``energysolve solve TASK``, for which a figure of that
 name (``docs/results/NAME.svg``) is shown where there is one; ``overhead``, written by ``make bench``; ``settings``,
 written by ``docs/experiments/addition_settings.py``; ``precision``, from two runs of ``energysolve train``;
-``compaction``, written by its benchmark; and those of ``energysolve bench``.
+``compaction``, written by its benchmark; ``mutation``, by ``docs/experiments/mutation.py``; and those of
+``energysolve bench``.
 """
 
 import json
@@ -114,6 +115,33 @@ def precision(folder: Path) -> str:
         lines += [f"- {origin(run)}" for run in result["runs"].values()]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def mutation(folder: Path) -> str:
+    """The block of the page on mutation testing: numbers by module, and every mutant that is alive with its reason."""
+    blocks = []
+    for _, result in load(folder, "mutation"):
+        reasons = json.loads((ROOT / "docs" / "experiments" / "mutation-alive.json").read_text())
+        rows, alive = [], []
+        for module, found in result["modules"].items():
+            known = reasons.get(module, {})
+            equivalent = sum(known.get(change["new"], "").startswith("equivalent") for change in found["alive"])
+            rows.append([*(found[key] for key in ("mutants", "tried", "killed", "timeout")), len(found["alive"])])
+            rows[-1] = [f"`{module}`", *rows[-1], equivalent]
+            alive += [f"- `{module}`: {change(each, known)}" for each in found["alive"]]
+        total = [sum(row[column] for row in rows) for column in range(1, 7)]
+        headings = ["module", "mutants", "tried", "killed", "timed out", "alive", "of these equivalent"]
+        lines = [markdown(headings, [*rows, ["all", *total]]), ""]
+        missed, killable = total[4] - total[5], total[1] - total[5]
+        lines += [f"Alive of those that can be killed: {missed} of {killable}, {missed / max(killable, 1):.1%}.", ""]
+        lines += ["Alive:", "", *alive, ""] if alive else []
+        blocks.append("\n".join([*lines, origin(result)]))
+    return "\n\n".join(blocks)
+
+
+def change(mutant: dict[str, Any], reasons: dict[str, str]) -> str:
+    """What a mutant changes, and why no test fails."""
+    return f"`{mutant['old']}` becomes `{mutant['new']}`; {reasons.get(mutant['new'], 'not explained')}."
 
 
 def measurement(result: dict[str, Any]) -> str:
@@ -291,6 +319,7 @@ def main() -> int:
     blocks = {
         "README.md": render(results),
         "docs/experiments/addition.md": settings(results),
+        "docs/experiments/mutation.md": mutation(results),
         "docs/experiments/training.md": precision(results),
         "docs/paper.md": paper(results),
         "docs/speed.md": speed(results),

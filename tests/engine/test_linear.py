@@ -45,3 +45,54 @@ def test_cg_on_segments_with_several_leaves():
     assert not found.failed.any()
     torch.testing.assert_close(found.value[0], right[0] / a)
     torch.testing.assert_close(found.value[1], right[1] / b)
+
+
+def calls(solver, diagonal):
+    """The number of products that a solve takes with diagonal matrices."""
+    made = []
+
+    def operator(vector):
+        made.append(vector)
+        return (diagonal * vector[0],)
+
+    assert not solver.solve(operator, (torch.ones_like(diagonal),), Dense(len(diagonal))).failed.any()
+    return len(made)
+
+
+def test_the_tolerance_is_relative_to_the_right_hand_side():
+    """One step leaves about half the relative difference of two eigenvalues as the relative residual."""
+    for difference, expected in ((1e-12, 1), (1e-10, 2)):  # by default 2e-12
+        assert calls(CG(), torch.tensor([[1.0, 1.0 + difference]], dtype=DOUBLE)) == expected
+    for difference, expected in ((1e-4, 1), (1e-2, 2)):
+        assert calls(CG(rtol=1e-3), torch.tensor([[1.0, 1.0 + difference]], dtype=DOUBLE)) == expected
+        assert calls(CG(rtol=1e-3), 1e6 * torch.tensor([[1.0, 1.0 + difference]], dtype=DOUBLE)) == expected
+    for difference, expected in ((1e-6, 1), (1e-3, 2)):  # 6e-6
+        assert calls(CG(), torch.tensor([[1.0, 1.0 + difference]])) == expected
+
+
+def test_the_number_of_steps_is_that_of_the_largest_sample():
+    def noise(*shape):
+        return torch.rand(*shape, generator=generator, dtype=DOUBLE) + 0.5
+
+    generator = torch.Generator().manual_seed(0)
+    for right, layout, expected in (
+        ((torch.ones(2, 3, dtype=DOUBLE),), Dense(2), 20),
+        ((torch.ones(2, 4, dtype=DOUBLE), torch.ones(2, 3, dtype=DOUBLE)), Dense(2), 28),
+        ((torch.ones(9, dtype=DOUBLE),), Segment(torch.tensor([0] * 8 + [1]), 2), 32),
+    ):
+        made = []
+
+        def operator(vector, made=made):  # another matrix each time: it never converges
+            made.append(vector)
+            return tuple(leaf * noise(*leaf.shape) for leaf in vector)
+
+        found = CG().solve(operator, right, layout)
+        assert len(made) == expected
+        assert found.failed.any()
+        assert not found.indefinite.any()
+
+
+def test_nothing_is_computed_for_a_right_hand_side_of_zero():
+    found = CG().solve(lambda v: 1 / 0, (torch.zeros(2, 3),), Dense(2))
+    assert not found.failed.any()
+    assert (found.value[0] == 0).all()
