@@ -126,8 +126,8 @@ def mutation(folder: Path) -> str:
         for module, found in result["modules"].items():
             known = reasons.get(module, {})
             equivalent = sum(known.get(change["new"], "").startswith("equivalent") for change in found["alive"])
-            rows.append([*(found[key] for key in ("mutants", "tried", "killed", "timeout")), len(found["alive"])])
-            rows[-1] = [f"`{module}`", *rows[-1], equivalent]
+            outcomes = [found["killed"], found["timeout"], len(found["alive"])]
+            rows.append([f"`{module}`", found["mutants"], sum(outcomes), *outcomes, equivalent])
             alive += [f"- `{module}`: {change(each, known)}" for each in found["alive"]]
         total = [sum(row[column] for row in rows) for column in range(1, 7)]
         headings = ["module", "mutants", "tried", "killed", "timed out", "alive", "of these equivalent"]

@@ -74,6 +74,7 @@ def change(atol, rtol):
 CASES = [
     (EnergyChange(atol=1.0), change(1.0, 0.0)),
     (EnergyChange(rtol=0.5), change(0.0, 0.5)),
+    (EnergyChange(rtol=1.0), change(0.0, 1.0)),
     (EnergyChange(atol=0.5, rtol=0.5), change(0.5, 0.5)),
     (GradientNorm(2.0), lambda info, i: norm(info.gradient, i) <= 2.0),
     (StepNorm(2.0), lambda info, i: info.step > 0 and norm(info.free, i, info.previous) <= 2.0),

@@ -79,24 +79,23 @@ def log(line: str) -> None:
     sys.stdout.flush()
 
 
-def measure(module: str, jobs: int, share: float, seed: int) -> dict[str, Any]:
-    """Run the tests of a module on a share of its mutants."""
-    tests, every = SETTING["tests"][module], mutants(module)
-    chosen = random.Random(f"{seed} {module}").sample(every, round(share * len(every)))
+def measure(workers: ProcessPoolExecutor, module: str, chosen: list[Mutant]) -> dict[str, Any]:
+    """Run the tests of a module on some of its mutants."""
+    tests = SETTING["tests"][module]
+    clean = workers.submit(run, tests, 600, None).result()[2]
+    log(f"{module}: {len(chosen)} mutants, {clean:.1f} s without any")
     outcomes, alive = Counter(), []
-    with ProcessPoolExecutor(jobs, get_context("fork"), start_worker) as workers:
-        workers.submit(run, tests, 600, None).result()  # compiles the tests
-        clean = workers.submit(run, tests, 600, None).result()[2]
-        log(f"{module}: {len(chosen)} of {len(every)} mutants, {clean:.1f} s without any")
-        for mutant, outcome, _ in workers.map(partial(run, tests, int(4 * clean + 5)), chosen):
-            outcomes[outcome] += 1
-            if outcome == "alive":
-                alive.append(mutant.change())
-                log("    {line}: {operator}\n      - {old}\n      + {new}".format(**alive[-1]))
+    for mutant, outcome, _ in workers.map(partial(run, tests, int(4 * clean + 5)), chosen):
+        outcomes[outcome] += 1
+        if outcome == "alive":
+            alive.append(mutant.change())
+            log("    {line}: {operator}\n      - {old}\n      + {new}".format(**alive[-1]))
     log(f"    {dict(outcomes)}")
-    found = {"mutants": len(every), "share": share, "seed": seed, "tried": len(chosen)}
-    found |= {outcome: outcomes[outcome] for outcome in ("killed", "timeout")}
-    return found | {"alive": sorted(alive, key=lambda change: change["line"])}
+    return {
+        "killed": outcomes["killed"],
+        "timeout": outcomes["timeout"],
+        "alive": sorted(alive, key=lambda change: change["line"]),
+    }
 
 
 def main() -> None:
@@ -107,18 +106,29 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the mutants of each module, chosen at random")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     parser.add_argument("--output", type=Path, help="a result file; other modules in it are kept")
+    parser.add_argument(
+        "--alive", action="store_true", help="only those alive in the result file, after tests were added"
+    )
     options = parser.parse_args()
     for name in SETTING["imports"]:
         __import__(name)
     os.environ["CI"] = "true"  # repeatable examples
     gc.freeze()  # pytest collects garbage, and should not look at all that was imported
     known = options.output and options.output.exists()
-    modules = json.loads(options.output.read_text())["modules"] if known else {}
-    for module in options.modules:
-        modules[module] = measure(module, options.jobs, options.share, options.seed)
-        if options.output:  # in a process of its own: later forks must not have imported energysolve
-            with ProcessPoolExecutor(1, get_context("fork")) as worker:
-                worker.submit(write, options.output, modules).result()
+    results = json.loads(options.output.read_text())["modules"] if known else {}
+    with ProcessPoolExecutor(options.jobs, get_context("fork"), start_worker) as workers:
+        for module in options.modules:
+            every, old = mutants(module), results.get(module, {})
+            chosen = random.Random(f"{options.seed} {module}").sample(every, round(options.share * len(every)))
+            if options.alive:
+                chosen = [mutant for mutant in chosen if mutant.change() in old["alive"]]
+            found = measure(workers, module, chosen)
+            if options.alive:  # what older tests kill, more tests kill too
+                found |= {outcome: old[outcome] + found[outcome] for outcome in ("killed", "timeout")}
+            results[module] = {"mutants": len(every), "share": options.share, "seed": options.seed, **found}
+            if options.output:  # by a process of its own: later forks must not have imported energysolve
+                with ProcessPoolExecutor(1, get_context("fork")) as writer:
+                    writer.submit(write, options.output, results).result()
 
 
 def write(path: Path, modules: dict[str, Any]) -> None:
