@@ -17,6 +17,7 @@ from energysolve import (
     GradientNorm,
     Implicit,
     MLPEnergy,
+    Never,
     Projected,
     Trajectory,
     Truncated,
@@ -169,3 +170,31 @@ def test_replace_exchanges_the_parts_named_and_keeps_the_others(parts):
         assert getattr(third, name) == getattr(second, name)
     assert second.training
     assert not first.eval().replace().training
+
+
+def test_the_default_criterion_reaches_a_minimum():
+    solution = EnergySolver(bowl, SGD(0.1)).minimize(X, Y)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.y, X, atol=0.02, rtol=0)
+
+
+def test_initial_scratchpads_come_from_the_scratchpad_unless_given():
+    pads = solver(padded, scratchpad=Uniform((3,), 1.0, 2.0), max_steps=0)
+    found = pads.minimize(X, Y, generator=torch.Generator().manual_seed(3)).z
+    assert torch.equal(found, Uniform((3,), 1.0, 2.0)(X, Dense(4), torch.Generator().manual_seed(3)))
+    assert torch.equal(pads.minimize(X, Y, X).z, X)
+    y, z = pads.replace(init=Zeros((3,))).descend(X, z=X)
+    assert torch.equal(y, torch.zeros(4, 3))
+    assert torch.equal(z, X)
+    assert solver(max_steps=0).descend(X, Y)[1] is None
+
+
+def test_solve_is_minimize_and_the_limit_of_a_call_replaces_that_of_the_solver():
+    plain = solver(init=Uniform((3,)), halting=Never(), max_steps=4)
+    found = [call(X, max_steps=2, generator=torch.Generator().manual_seed(3)) for call in (plain.solve, plain.minimize)]
+    assert torch.equal(found[0].y, found[1].y)
+    assert found[0].steps.tolist() == found[1].steps.tolist() == [2] * 4
+    assert plain.solve(X).steps.tolist() == [4] * 4
+    with pytest.raises(TypeError, match="positional"):
+        plain.minimize(X, Y, None, 2)
+    assert torch.equal(plain.minimize(x=X, y=Y, z=None).y, plain(X, Y).y)
