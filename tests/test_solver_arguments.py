@@ -151,7 +151,7 @@ def test_problems_and_answers_that_do_not_fit(x, y, words):
         (lambda: solver(max_steps=-1), ["EnergySolver", "whole number of 0 or more as max_steps", "-1"]),
         (lambda: solver(max_steps=10.0), ["EnergySolver", "max_steps", "10.0"]),
         (lambda: solver().replace(max_steps=-2), ["EnergySolver", "max_steps", "-2"]),
-        (lambda: solver().minimize(X, Y, max_steps=-5), ["minimize", "max_steps", "-5"]),
+        (lambda: solver().minimize(X, Y, max_steps=-1), ["minimize", "max_steps", "-1"]),
         (lambda: solver().minimize(X, Y, max_steps=2.5), ["minimize", "max_steps", "2.5"]),
         (lambda: solver(sync_every=0), ["EnergySolver", "whole number of 1 or more as sync_every", "0"]),
         (lambda: solver(sync_every=1.5), ["EnergySolver", "sync_every", "1.5"]),
@@ -166,6 +166,12 @@ def test_problems_and_answers_that_do_not_fit(x, y, words):
 def test_an_argument_out_of_range(make, words):
     with raises(ValueError, *words):
         make()
+
+
+def test_arguments_of_the_solver_have_names_and_parts_have_no_position():
+    assert solver().max_steps == EnergySolver(energy=bowl, optimizer=SGD(0.1)).max_steps
+    with raises(TypeError, "positional"):
+        EnergySolver(bowl, SGD(0.1), Zeros((3,)))
 
 
 def test_the_least_arguments_that_are_allowed():

@@ -100,3 +100,22 @@ def test_segments():
     assert not same_alone(known, found, layout)
     assert same_alone(known, found, layout, torch.tensor([False, True]))
     assert not same_alone(known, found, layout, torch.tensor([True, False]))
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_gradients_agree_relative_to_the_largest(scale):
+    def scaled(at, energy=0.0, slope=0.0):
+        gradient = (scale * (at.gradient[0] + slope), scale * at.gradient[1])
+        return Evaluation(at.free, scale * (at.energy + energy), gradient)
+
+    first, second = pair()
+    known = [scaled(first), scaled(second)]
+    for field in ("energy", "slope"):
+        assert same_alone(known, [scaled(first, **{field: 1e-9}), scaled(second)], Dense(3))
+        assert not same_alone(known, [scaled(first, **{field: 1e-6}), scaled(second)], Dense(3))
+
+
+def test_the_offset_of_an_energy_makes_nothing_looser_but_its_rounding():
+    known = [at._replace(energy=at.energy + 1e6) for at in pair()]
+    assert same_alone(known, [known[0]._replace(energy=known[0].energy + 1e-9), known[1]], Dense(3))
+    assert not same_alone(known, [known[0]._replace(energy=known[0].energy + 1e-5), known[1]], Dense(3))
