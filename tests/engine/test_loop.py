@@ -7,7 +7,7 @@ from energysolve import SGD, After, Dense, EnergySolver, Never, Status, TargetEn
 from energysolve.engine.loop import Descent, run
 from energysolve.engine.objective import Objective
 
-X = torch.tensor([[0.8], [1.0], [2.0]])
+X = torch.tensor([[0.8], [1.0], [20.0]])
 
 
 def bowl(x, y):
