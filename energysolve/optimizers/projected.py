@@ -92,6 +92,6 @@ class Simplex:
         ordered = y.sort(dim=-1, descending=True).values
         excess = ordered.cumsum(-1) - 1
         rank = torch.arange(1, y.shape[-1] + 1, dtype=y.dtype, device=y.device)
-        support = (ordered * rank > excess).sum(-1, keepdim=True)
+        support = (ordered * rank > excess).sum(-1, keepdim=True).clamp(min=1)  # 0 for a sample that is NaN
         threshold = excess.gather(-1, support - 1) / support
         return (y - threshold).clamp(min=0)

@@ -142,6 +142,7 @@ def test_documents_show_the_results_that_are_committed(renderer):
     blocks = {
         "README.md": renderer.render,
         "docs/experiments/addition.md": renderer.settings,
+        "docs/experiments/mutation.md": renderer.mutation,
         "docs/experiments/training.md": renderer.precision,
         "docs/paper.md": renderer.paper,
         "docs/speed.md": renderer.speed,
