@@ -72,3 +72,10 @@ def test_y_is_projected_and_the_scratchpad_is_not():
     assert z.tolist() == [[-4.0, 4.0]]
     inside = Objective(energy, x, Dense(1))((torch.full((1, 2), 0.5), torch.zeros(1, 2)))
     assert optimizer.residual(inside)[0].tolist() == [[-0.5, 0.5]]
+
+
+@pytest.mark.parametrize("projection", [Ball(0.5), Simplex()], ids=repr)
+def test_vectors_lie_along_the_last_axis(projection):
+    y = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = torch.stack([torch.stack([projection(vector[None])[0] for vector in rows]) for rows in y])
+    torch.testing.assert_close(projection(y), expected)
