@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..optimizers.base import where_state
 from ..solution import Status
 from ..trees import detach, tree_leaves, tree_map
 from .agreement import same_alone
 from .loop import Descent, Outcome
-from .observers import StepStart, where_state
+from .observers import StepStart
 from .solve import Solve
 
 

@@ -95,3 +95,12 @@ def decide(
     blurred = (-slope <= 8 * rounding(energy)) & (refusals >= 3)
     stalled = ~accepted & (lost | blurred | (refusals >= REFUSALS) | (slope == 0))
     return accepted, Search(torch.where(accepted, longer, shorter), slope, refusals, stalled)
+
+
+def remembered(length: Tensor, slope: Tensor, new_slope: Tensor) -> Tensor:
+    """The length to try after a step that was accepted: the minimum of a parabola through both slopes, within bounds.
+
+    Along a gradient this is the step length of Barzilai and Borwein (1988).
+    """
+    factor = (slope / (slope - new_slope)).clamp(_LEAST, 10.0)
+    return length * torch.where(new_slope > slope, factor, 4.0)

@@ -24,7 +24,19 @@ from ..halting import (
     TargetEnergy,
 )
 from ..initializers import FromInput, Normal, Symmetric, Uniform, Zeros
-from ..optimizers import SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex
+from ..optimizers import (
+    SGD,
+    Adam,
+    Backtracking,
+    Ball,
+    Box,
+    Clipped,
+    FixedPoint,
+    Momentum,
+    Projected,
+    RMSProp,
+    Simplex,
+)
 from ..recorders import BestSoFar, Nothing, Trajectory
 
 _PROJECTIONS = (Box, Ball, Simplex)
@@ -32,7 +44,7 @@ _PROJECTIONS = (Box, Ball, Simplex)
 _TYPES: dict[str, type] = {
     part.__name__: part
     for part in (
-        *(SGD, Momentum, Adam, RMSProp, Projected, *_PROJECTIONS),
+        *(SGD, Momentum, Adam, RMSProp, Backtracking, Clipped, FixedPoint, Projected, *_PROJECTIONS),
         *(EnergyChange, GradientNorm, StepNorm, TargetEnergy, EnergyIncrease, After, Never, Either, Both, Patience),
         *(Detached, Unroll, Truncated, Implicit, CG),
         *(Uniform, Symmetric, Normal, Zeros, FromInput),
