@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ..layout import Layout
-from ..optimizers.base import where_state
+from ..optimizers.base import PerSample, where_state
 from ..recorders import Recorder
+from ..trees import tree_map
 from .loop import Carry
 
 
@@ -32,6 +33,63 @@ class StepStart(NamedTuple):
 
     free: Any
     optimizer_state: Any
+
+
+class AcceptedSteps:
+    """An observer of an optimizer that searches: the state from which each step of each sample was accepted.
+
+    Args:
+        carry: iterate 0.
+        layout: of the free variables.
+        length: the number of last steps to keep, in as many slots, so that memory does not grow with the number of
+            steps; None keeps what `InnerOptimizer.follow` needs of all steps.
+    """
+
+    def __init__(self, carry: Carry, layout: Layout, length: int | None):
+        self._layout = layout
+        self._before = carry
+        start = StepStart(carry.at.free, carry.optimizer_state)
+        self._slots = None if length is None else [start] * length
+        self._trials: list[tuple[Tensor, Any]] = [(carry.steps, decisions(carry.optimizer_state))]
+
+    def __call__(self, step: int, carry: Carry) -> None:
+        before, self._before = self._before, carry
+        if self._slots is None:
+            self._trials.append((carry.steps, decisions(carry.optimizer_state)))
+            return
+        new, accepted, count = (
+            StepStart(before.at.free, before.optimizer_state),
+            carry.steps > before.steps,
+            len(self._slots),
+        )
+        for slot, old in enumerate(self._slots):
+            self._slots[slot] = where_state(self._layout, accepted & (before.steps % count == slot), new, old)
+
+    def start(self, step: Tensor) -> StepStart:
+        """Where each sample began the step with this index, ``(batch,)``, one of the last ``length``."""
+        assert self._slots is not None
+        which = step % len(self._slots)
+        chosen = self._slots[0]
+        for slot, candidate in enumerate(self._slots[1:], start=1):
+            chosen = where_state(self._layout, which == slot, candidate, chosen)
+        return chosen
+
+    def followed(self, step: Tensor) -> Any:
+        """What `InnerOptimizer.follow` needs of the step of each sample with this index, ``(batch,)``."""
+        if self._slots is not None:
+            return decisions(self.start(step).optimizer_state)
+        # The last trial from the iterate with this index, which was accepted.
+        trial = sum((steps <= step).long() for steps, _ in self._trials) - 1
+        assert isinstance(trial, Tensor)
+        chosen = self._trials[0][1]
+        for index in trial.unique().tolist():
+            chosen = where_state(self._layout, trial == index, self._trials[index][1], chosen)
+        return chosen
+
+
+def decisions(state: Any) -> Any:
+    """The `PerSample` parts of an optimizer's state; other leaves are replaced by ``...``."""
+    return tree_map(lambda leaf: leaf if isinstance(leaf, PerSample) else ..., state)
 
 
 class LastSteps:

@@ -118,7 +118,9 @@ class Backtracking(InnerOptimizer):
             far = 100 * torch.finfo(point.dtype).eps * (1 + layout.norm((point,)))
             enters = layout.norm((feasible - point,)) > far
             candidate = torch.where(layout.spread(enters.unsqueeze(1)), feasible, candidate)
-        state = BacktrackingState(inner, proposed, point, PerSample(search), state.moved, PerSample(enters))
+        # Repeated steps are accepted without being asked for, see `follow`.
+        moved = PerSample(torch.ones_like(turned))
+        state = BacktrackingState(inner, proposed, point, PerSample(search), moved, PerSample(enters))
         return unflatten(candidate, at.free), state
 
     def _candidate(self, at, point, gradient, step, layout: Layout, length) -> tuple[Tensor, Tensor]:
@@ -150,6 +152,9 @@ class Backtracking(InnerOptimizer):
         after = Search(*(torch.where(enters, old, new) for old, new in zip(search, after, strict=True)))
         accepted = accepted | enters
         return accepted, state._replace(search=PerSample(after), moved=PerSample(accepted))
+
+    def follow(self, at, state, saved):
+        return state._replace(search=saved.search)
 
     def stalled(self, state):
         return state.search.value.stalled

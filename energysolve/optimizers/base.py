@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -30,6 +30,7 @@ class Evaluation(NamedTuple):
     layout: Layout | None = None
 
 
+@runtime_checkable
 class Evaluate(Protocol):
     """The energy of the problem, as an optimizer sees it."""
 
@@ -109,6 +110,23 @@ class InnerOptimizer(ABC):
     def stalled(self, state: Any) -> Bool[Tensor, " batch"]:
         """The samples whose energy no step of the optimizer can lower; only called if the optimizer ``searches``."""
         raise NotImplementedError(f"{type(self).__name__} searches, so it must override stalled(state).")
+
+    def follow(self, at: Evaluation, state: Any, saved: Any) -> Any:
+        """The state from which `step` repeats an accepted step; only called if the optimizer ``searches``.
+
+        The modes that differentiate through steps repeat the accepted steps of each sample, tracked: `follow`, then
+        `step`, for each of them. `accept` is not called, and refused trials are not repeated. What was decided for a
+        sample (the length of its step, whether it fell back to another direction) comes from ``saved`` and has no
+        derivative. By default, every `PerSample` part is taken from ``saved`` and everything else from ``state``.
+        Override it if a `PerSample` part has a derivative, or if refusals change what `step` does next beyond that.
+
+        Args:
+            at: the iterate, tracked.
+            state: returned by `step` with the iterate, tracked; before the first repeated step, all of ``saved``.
+            saved: the state from which `step` proposed the accepted candidate. Only its `PerSample` parts are there;
+                other leaves are ``...``.
+        """
+        return tree_map(lambda own, other: other if isinstance(other, PerSample) else own, state, saved)
 
     def residual(self, at: Evaluation) -> Any:
         """What vanishes at a solution and gradient criteria see: the gradient, or the projected gradient."""

@@ -155,7 +155,8 @@ class FixedPoint(InnerOptimizer):
         length = torch.where(length.isnan(), polyak, length)
         search = course.search._replace(length=length, slope=-length * square)
         direction = torch.where(layout.spread(fixed.unsqueeze(1)), direction, -scaled(layout, length, gradient))
-        course = course._replace(search=search)
+        # Repeated steps are accepted without being asked for, see `follow`.
+        course = course._replace(search=search, moved=torch.ones_like(course.moved))
         state = state._replace(point=point, residual=residual, course=PerSample(course))
         return unflatten(point + direction, at.free), state
 
@@ -197,6 +198,13 @@ class FixedPoint(InnerOptimizer):
             descents=torch.where(fixed, 0, course.descents + accepted.long()),
             moved=accepted,
         )
+
+    def follow(self, at, state, saved):
+        own, course = state.course.value, saved.course.value
+        # After a refusal, the saved count includes the pair that this step is going to add, or has dropped it.
+        known = course.known - (own.moved & ~course.moved).long()
+        course = course._replace(products=own.products, known=known, moved=own.moved)
+        return state._replace(course=PerSample(course))
 
     def stalled(self, state):
         return state.course.value.search.stalled

@@ -40,7 +40,6 @@ class LBFGSState(NamedTuple):
         gradient: ``(rows, features)``, the gradient there.
         pairs: `_Pairs` of each sample.
         search: `Search` of each sample.
-        moved: ``(batch,)`` bool, whether the sample has left ``point``, so that there is a new pair.
     """
 
     steps: Tensor
@@ -49,7 +48,6 @@ class LBFGSState(NamedTuple):
     gradient: Tensor
     pairs: PerSample
     search: PerSample
-    moved: PerSample
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,8 @@ class LBFGS(InnerOptimizer):
         one = point.new_ones(layout.batch)
         products = one.new_zeros(layout.batch, self.memory, self.memory)
         pairs = _Pairs(products, products, one, torch.zeros_like(one, dtype=torch.int64))
-        unknown = torch.zeros_like(one, dtype=torch.bool)
-        return LBFGSState(
-            *(stack, stack, point, torch.zeros_like(point)),
-            *(PerSample(pairs), PerSample(Search.begin(one)), PerSample(unknown)),
-        )
+        search = Search.begin(one)
+        return LBFGSState(stack, stack, point, torch.zeros_like(point), PerSample(pairs), PerSample(search))
 
     def step(self, at, state, evaluate):
         layout = evaluate.layout
@@ -104,10 +99,11 @@ class LBFGS(InnerOptimizer):
         slope = torch.where(afresh, -square, slope)
         pairs = pairs._replace(known=torch.where(afresh, 0, pairs.known))
         # A step along a gradient of which nothing is known has the length 1.
-        length = torch.where(afresh | search.length.isnan(), square.clamp(min=1e-60).rsqrt(), search.length)
+        afresh = afresh | search.length.isnan()
+        length = torch.where(afresh, torch.where(afresh, square, 1).rsqrt(), search.length)
         candidate = torch.addcmul(point, layout.spread(length.unsqueeze(1)), direction)
         search = search._replace(length=length, slope=length * slope)
-        state = state._replace(point=point, gradient=gradient, pairs=PerSample(pairs), search=PerSample(search))
+        state = state._replace(pairs=PerSample(pairs), search=PerSample(search))
         return unflatten(candidate, at.free), state
 
     def accept(self, at, trial, state):
@@ -117,7 +113,17 @@ class LBFGS(InnerOptimizer):
         slope = dot(layout, flatten(trial.gradient), moved)
         lost = layout.norm((moved,)) == 0
         accepted, search = decide(state.search.value, at.energy, trial.energy, slope, lost)
-        return accepted, state._replace(search=PerSample(search), moved=PerSample(accepted))
+        return accepted, state._replace(search=PerSample(search))
+
+    def follow(self, at, state, saved):
+        layout = at.layout
+        assert layout is not None
+        state = _with_new_pair(state, flatten(at.free), flatten(at.gradient), layout)
+        search, pairs = saved.search, state.pairs.value
+        # A sample may have forgotten its pairs when a candidate was refused, which is not repeated.
+        forgot = (search.value.refusals > 0) & (saved.pairs.value.known == 0)
+        pairs = pairs._replace(known=torch.where(forgot, 0, pairs.known))
+        return state._replace(pairs=PerSample(pairs), search=search)
 
     def stalled(self, state):
         return state.search.value.stalled
@@ -128,10 +134,10 @@ _AFRESH = 10
 
 
 def _with_new_pair(state: LBFGSState, point: Tensor, gradient: Tensor, layout: Layout) -> LBFGSState:
-    """The state with the pair of the step to ``point``, for the samples that moved and met positive curvature."""
+    """The state at ``point``, with the pair of the step to it for the samples that moved and met positive curvature."""
     step, change = point - state.point, gradient - state.gradient
     curvature, square = dot(layout, step, change), dot(layout, change, change)
-    new = state.moved.value & (curvature > 1e-10 * (square * dot(layout, step, step)).sqrt())
+    new = curvature > 1e-10 * (square * dot(layout, step, step)).sqrt()
     rows = layout.spread(new.unsqueeze(1)).unsqueeze(2)
     steps = torch.where(rows, torch.cat([state.steps[:, 1:], step.unsqueeze(1)], 1), state.steps)
     slopes = torch.where(rows, torch.cat([state.slopes[:, 1:], change.unsqueeze(1)], 1), state.slopes)
@@ -144,8 +150,9 @@ def _with_new_pair(state: LBFGSState, point: Tensor, gradient: Tensor, layout: L
         torch.where(new.view(-1, 1, 1), _shifted(old, column), old)
         for old, column in zip((pairs.steps_slopes, pairs.slopes_slopes), with_change, strict=True)
     )
-    scale = torch.where(new, curvature / square, pairs.scale)
-    return state._replace(steps=steps, slopes=slopes, pairs=PerSample(_Pairs(of_steps, of_slopes, scale, known)))
+    scale = torch.where(new, curvature / torch.where(new, square, 1), pairs.scale)
+    pairs = _Pairs(of_steps, of_slopes, scale, known)
+    return LBFGSState(steps, slopes, point, gradient, PerSample(pairs), state.search)
 
 
 def _shifted(products: Tensor, column: Tensor) -> Tensor:
