@@ -12,7 +12,7 @@ from ..trees import tree_leaves
 from .base import InnerOptimizer, PerSample, where_state
 from .flat import dot, flatten, scaled, unflatten
 from .projected import Projected
-from .search import Search, decide, remembered
+from .search import Search, backtrack
 
 
 class BacktrackingState(NamedTuple):
@@ -41,8 +41,9 @@ class Backtracking(InnerOptimizer):
 
     The step of the inner optimizer is multiplied by a length. Each sample accepts the candidate where its energy falls
     by a share of what the slope predicts, and shortens its step otherwise; its next step starts from the length
-    accepted last, corrected by the change of the slope along that step. The state of the inner optimizer (a momentum, say) moves on only for
-    samples that accepted. A step that does not descend is replaced by one of the same norm along the negative gradient.
+    accepted last, corrected by the change of the slope along that step. The state of the inner optimizer (a momentum,
+    say) moves on only for samples that accepted. A step that does not descend is replaced by one of the same norm along
+    the negative gradient.
 
     ``Backtracking(Projected(SGD(1.0), Box(0.0)))`` is the projected line search: the step is multiplied by the length
     and then projected (Bertsekas, IEEE Transactions on Automatic Control 21, 1976), and gradient criteria see the
@@ -143,10 +144,7 @@ class Backtracking(InnerOptimizer):
         moved = flatten(trial.free) - state.point
         new_slope = dot(layout, flatten(trial.gradient), moved)
         lost = layout.norm((moved,)) == 0
-        accepted, after = decide(search, at.energy, trial.energy, new_slope, lost)
-        longer = remembered(search.length, search.slope, new_slope)
-        # Slightly less than the best length along the step: best lengths zigzag (Raydan and Svaiter, 2002).
-        after = after._replace(length=torch.where(accepted, longer, 0.8 * after.length))
+        accepted, after = backtrack(search, at.energy, trial.energy, new_slope, lost)
         # A point outside the constraint set is no answer, whatever its energy.
         enters = state.enters.value
         after = Search(*(torch.where(enters, old, new) for old, new in zip(search, after, strict=True)))

@@ -11,7 +11,7 @@ from ..layout import Dense, Layout, as_matrix
 from ..trees import tree_leaves, tree_map
 from .base import InnerOptimizer, PerSample
 from .flat import combine, dot, dots, flatten, scaled, unflatten
-from .search import ARMIJO, Search, decide, remembered
+from .search import ARMIJO, Search, backtrack
 
 _FAILURES = 4
 """Refused fixed-point steps in a row after which gradient steps take over."""
@@ -169,9 +169,7 @@ class FixedPoint(InnerOptimizer):
         ceiling = torch.cat([at.energy.unsqueeze(1), course.recent], 1).amax(1)
         certified = (trial.energy <= (1 - ARMIJO) * ceiling) & ~lost
         new_slope = dot(layout, flatten(trial.gradient), moved)
-        falls, search = decide(course.search, at.energy, trial.energy, new_slope, lost)
-        longer = remembered(course.search.length, course.search.slope, new_slope)
-        search = search._replace(length=torch.where(falls, longer, search.length))
+        falls, search = backtrack(course.search, at.energy, trial.energy, new_slope, lost)
         fixed = course.fixed
         accepted = torch.where(fixed, certified, falls)
         search = Search(*(torch.where(fixed, old, new) for old, new in zip(course.search, search, strict=True)))

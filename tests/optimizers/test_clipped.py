@@ -65,6 +65,7 @@ def test_a_norm_out_of_range(norm):
         (lambda: Clipped(SGD, 1.0), "Clipped needs an inner optimizer"),
     ],
 )
+@pytest.mark.usefixtures("no_type_checks")
 def test_what_cannot_be_nested(make, words):
     with pytest.raises(TypeError, match=words):
         make()

@@ -1,6 +1,5 @@
 """Derivatives of the answers of optimizers that search: each mode follows the accepted steps."""
 
-import optree
 import pytest
 import torch
 from torch import nn
@@ -8,18 +7,14 @@ from torch.nn import functional as F
 
 from energysolve import (
     LBFGS,
-    BestSoFar,
     Energy,
     EnergySolver,
     GradientNorm,
     Implicit,
-    Never,
     Segment,
     Truncated,
     Unroll,
 )
-from energysolve.energies import Ridge
-from energysolve.engine.objective import Objective
 
 SEARCHING = [LBFGS(), LBFGS(memory=2)]
 searching = pytest.mark.parametrize("optimizer", SEARCHING, ids=repr)
