@@ -106,11 +106,11 @@ class Backtracking(InnerOptimizer):
         point, gradient = flatten(at.free), flatten(at.gradient)
         step = flatten(proposal) - point
         candidate, slope = self._candidate(at, point, gradient, step, layout, search.length)
-        # A proposal that does not descend, or is not finite, is replaced by the gradient at the same norm.
+        # The gradient, at the same norm, replaces a proposal that does not descend, is not finite or is refused too often.
         ratio = (_norm(layout, step) / _norm(layout, gradient)).detach()
         descent = -scaled(layout, ratio, gradient)
         other, other_slope = self._candidate(at, point, gradient, descent, layout, search.length)
-        turned = ~(slope < 0)
+        turned = ~(slope < 0) | (search.refusals >= _TURNED)
         candidate = torch.where(layout.spread(turned.unsqueeze(1)), other, candidate)
         search = search._replace(slope=torch.where(turned, other_slope, slope))
         enters = torch.zeros_like(turned)
@@ -144,7 +144,7 @@ class Backtracking(InnerOptimizer):
         moved = flatten(trial.free) - state.point
         new_slope = dot(layout, flatten(trial.gradient), moved)
         lost = layout.norm((moved,)) == 0
-        accepted, after = backtrack(search, at.energy, trial.energy, new_slope, lost)
+        accepted, after = backtrack(search, at.energy, trial.energy, new_slope, lost, patience=2 * _TURNED)
         # A point outside the constraint set is no answer, whatever its energy.
         enters = state.enters.value
         after = Search(*(torch.where(enters, old, new) for old, new in zip(search, after, strict=True)))
@@ -159,6 +159,10 @@ class Backtracking(InnerOptimizer):
 
     def residual(self, at):
         return self.optimizer.residual(at)
+
+
+_TURNED = 4
+"""Refusals in a row after which a sample tries the gradient; as many refusals later it has stalled at its rounding."""
 
 
 def _norm(layout: Layout, matrix: Tensor) -> Tensor:

@@ -97,11 +97,14 @@ def decide(
     return accepted, Search(torch.where(accepted, longer, shorter), slope, refusals, stalled)
 
 
-def backtrack(search: Search, energy: Tensor, new: Tensor, new_slope: Tensor, lost: Tensor) -> tuple[Tensor, Search]:
+def backtrack(
+    search: Search, energy: Tensor, new: Tensor, new_slope: Tensor, lost: Tensor, patience: int = 3
+) -> tuple[Tensor, Search]:
     """Like `decide`, for directions that have no length of their own: the length of the last step is remembered.
 
     The next length is the minimum of a parabola through the slopes at both ends, within bounds; along a gradient, the
     step length of Barzilai and Borwein (1988). Short steps are accepted too, since lengths grow.
+    A sample stalls after ``patience`` refusals in a row where energies are equal to rounding.
     """
     slope = search.slope
     blurred = -slope <= 8 * rounding(energy)
@@ -116,5 +119,5 @@ def backtrack(search: Search, energy: Tensor, new: Tensor, new_slope: Tensor, lo
     # Slightly less than the best length along the step: best lengths zigzag (Raydan and Svaiter, 2002).
     length = search.length * torch.where(accepted, longer, 0.8 * shorter)
     refusals = torch.where(accepted, 0, search.refusals + 1)
-    stalled = ~accepted & (lost | (blurred & (refusals >= 3)) | (refusals >= REFUSALS) | (slope == 0))
+    stalled = ~accepted & (lost | (blurred & (refusals >= patience)) | (refusals >= REFUSALS) | (slope == 0))
     return accepted, Search(length, slope, refusals, stalled)

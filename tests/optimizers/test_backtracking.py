@@ -188,7 +188,7 @@ def test_the_momentum_of_a_sample_that_refused_does_not_move():
     torch.testing.assert_close(traces[0], at.gradient[0])
 
 
-@given(batches(), energies(), st.sampled_from(INNER + [Projected(SGD(1.0), Box(-1.0, 1.5))]))
+@given(batches(), energies(), st.sampled_from([*INNER, Projected(SGD(1.0), Box(-1.0, 1.5))]))
 @settings(max_examples=15)
 def test_energies_never_rise_and_samples_are_independent(batch, energy, optimizer):
     def inside(tree):

@@ -4,11 +4,12 @@ import optree
 import pytest
 import torch
 from compaction_cases import assert_same
-from torch_geometric.data import Batch, Data
 
 from energysolve import SGD, EnergySolver, FixedPoint, GradientNorm, Implicit, LeastSquares, Never, Status, Trajectory
 from energysolve.layout import Segment, layout_of
 from energysolve.testing.strategies import batch_layout
+
+data = pytest.importorskip("torch_geometric.data")
 
 
 def random(*shape, seed=0):
@@ -31,7 +32,7 @@ def solve(energy, x, optimizer=FixedPoint(), y=None, **parts):  # noqa: B008  (f
     return EnergySolver(energy, optimizer, **parts).minimize(x, torch.zeros_like(x) if y is None else y)
 
 
-@pytest.mark.parametrize("radius", [0.9, 3.0, 20.0])
+@pytest.mark.parametrize("radius", [0.9, 3.0, 8.0])
 def test_linear_maps_contractive_or_not(radius):
     matrix, x = affine(radius), random(5, 6, seed=1)
     solution = solve(residual_of(matrix), x)
@@ -43,7 +44,8 @@ def test_linear_maps_contractive_or_not(radius):
 def test_memory_takes_fewer_evaluations_than_picard():
     matrix, x = affine(0.95), random(5, 6, seed=1)
     plain, memory = (solve(residual_of(matrix), x, FixedPoint(memory), max_steps=2000) for memory in (0, 5))
-    assert plain.converged.all() and memory.converged.all()
+    assert plain.converged.all()
+    assert memory.converged.all()
     assert 5 * memory.evaluations.max() < plain.evaluations.min()
 
 
@@ -62,11 +64,6 @@ def test_on_a_linear_map_it_finds_the_iterates_of_gmres():
     found = solve(residual_of(matrix), x, FixedPoint(memory=6), halting=GradientNorm(1e-7), max_steps=20)
     assert found.converged.all()
     assert (found.steps <= 8).all()  # six dimensions: exact after six steps, but for one more of Picard and rounding
-
-
-def contraction(x, y):
-    weight = affine(0.9)
-    return y - torch.tanh((y.unsqueeze(1) * weight).sum(2) + x)
 
 
 @pytest.mark.parametrize("window", [1, 3])
@@ -126,7 +123,7 @@ def graphs():
     for n in (3, 7, 4):
         ring = torch.stack([torch.arange(n), (torch.arange(n) + 1) % n])
         edges = torch.cat([ring, ring.flip(0)], 1)
-        parts.append(Data(edge_index=edges, edge_attr=random(2 * n, 2, seed=n), num_nodes=n))
+        parts.append(data.Data(edge_index=edges, edge_attr=random(2 * n, 2, seed=n), num_nodes=n))
     return parts
 
 
@@ -139,7 +136,7 @@ def edge_residual(graphs, y):
 def test_graphs_of_different_sizes():
     energy = LeastSquares(edge_residual, layout=layout_of)
     solver = EnergySolver(energy, FixedPoint(), halting=GradientNorm(1e-9), max_steps=100)
-    batch = Batch.from_data_list(graphs())
+    batch = data.Batch.from_data_list(graphs())
     y = torch.zeros_like(batch.edge_attr)
     together = solver.minimize(batch, y)
     assert together.converged.all()
@@ -148,7 +145,7 @@ def test_graphs_of_different_sizes():
     torch.testing.assert_close(energy(batch, y + 1), layout_of(batch).sum(squares))
     starts = torch.tensor([0, 6, 20, 28])
     for k, graph in enumerate(graphs()):
-        alone = solver.minimize(Batch.from_data_list([graph]), torch.zeros_like(graph.edge_attr))
+        alone = solver.minimize(data.Batch.from_data_list([graph]), torch.zeros_like(graph.edge_attr))
         torch.testing.assert_close(alone.y, together.y[starts[k] : starts[k + 1]], rtol=0, atol=1e-12)
         assert torch.equal(alone.steps, together.steps[k : k + 1])
     assert_same(solver.replace(compact=True).minimize(batch, y), together)
@@ -214,7 +211,7 @@ def test_an_argument_out_of_range(arguments, words):
 
 
 def test_row_residuals_descend_under_other_optimizers_too():
-    batch = Batch.from_data_list(graphs())
+    batch = data.Batch.from_data_list(graphs())
     y = torch.zeros_like(batch.edge_attr)
     energy = LeastSquares(edge_residual, layout=layout_of)
     solution = EnergySolver(energy, SGD(0.1), halting=Never(), max_steps=50).minimize(batch, y)
