@@ -63,10 +63,10 @@ def quadratic(x, y):
 def test_any_step_size_solves_a_quadratic_of_any_condition(condition, lr):
     x = quadratics(condition)
     for optimizer in (SGD(lr), Momentum(lr), Adam(lr), RMSProp(lr)):
-        solver = EnergySolver(quadratic, Backtracking(optimizer), halting=GradientNorm(1e-6), max_steps=3000)
+        solver = EnergySolver(quadratic, Backtracking(optimizer), halting=GradientNorm(1e-5), max_steps=3000)
         solution = solver.minimize(x, torch.zeros_like(x[1]))
         assert solution.converged.all(), optimizer
-        torch.testing.assert_close(solution.y, torch.linalg.solve(*x), rtol=0, atol=1e-6)
+        torch.testing.assert_close(solution.y, torch.linalg.solve(*x), rtol=0, atol=1e-5)
 
 
 def constrained_reference(matrix, linear, projection):
@@ -110,12 +110,12 @@ def test_the_projected_line_search_finds_constrained_minima(projection, lr):
 def test_momentum_under_a_projection():
     x = quadratics(30)
     optimizer = Backtracking(Projected(Momentum(0.1), Box(-0.5, 0.5)))
-    solution = EnergySolver(quadratic, optimizer, halting=GradientNorm(1e-7), max_steps=2000).minimize(
+    solution = EnergySolver(quadratic, optimizer, halting=GradientNorm(1e-5), max_steps=2000).minimize(
         x, torch.zeros_like(x[1])
     )
     expected = [constrained_reference(m.numpy(), g.numpy(), Box(-0.5, 0.5)) for m, g in zip(*x, strict=True)]
     assert solution.converged.all()
-    torch.testing.assert_close(solution.y, torch.stack([torch.from_numpy(row) for row in expected]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(solution.y, torch.stack([torch.from_numpy(row) for row in expected]), rtol=0, atol=1e-4)
 
 
 def test_an_infeasible_start_is_projected_first():
