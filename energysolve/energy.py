@@ -10,8 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from .layout import LayoutFunction
-
 
 class Energy(nn.Module):
     """An energy ``E(x, y)`` or ``E(x, y, z)``: one number per sample, how bad the answer ``y`` to the problem ``x`` is.
@@ -99,7 +97,7 @@ class LeastSquares(Energy):
         >>> equilibrium = LeastSquares(lambda graphs, y: y - network(graphs, y), layout=layout_of)  # y: (edges, 1)
     """
 
-    def __init__(self, residuals: Callable[..., Tensor], layout: LayoutFunction | None = None):
+    def __init__(self, residuals: Callable[..., Tensor], layout: Callable[[Any], Any] | None = None):
         super().__init__()
         if not callable(residuals) or isinstance(residuals, type):
             raise TypeError(f"LeastSquares needs a function residuals(x, y) -> (batch, m); got {residuals!r}.")

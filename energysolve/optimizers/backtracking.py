@@ -106,7 +106,7 @@ class Backtracking(InnerOptimizer):
         point, gradient = flatten(at.free), flatten(at.gradient)
         step = flatten(proposal) - point
         candidate, slope = self._candidate(at, point, gradient, step, layout, search.length)
-        # The gradient, at the same norm, replaces a proposal that does not descend, is not finite or is refused too often.
+        # The gradient, at the same norm, replaces proposals that do not descend, are not finite or refused too often.
         ratio = (_norm(layout, step) / _norm(layout, gradient)).detach()
         descent = -scaled(layout, ratio, gradient)
         other, other_slope = self._candidate(at, point, gradient, descent, layout, search.length)
