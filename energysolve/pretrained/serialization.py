@@ -24,7 +24,20 @@ from ..halting import (
     TargetEnergy,
 )
 from ..initializers import FromInput, Normal, Symmetric, Uniform, Zeros
-from ..optimizers import LBFGS, SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex
+from ..optimizers import (
+    LBFGS,
+    SGD,
+    Adam,
+    Backtracking,
+    Ball,
+    Box,
+    Clipped,
+    FixedPoint,
+    Momentum,
+    Projected,
+    RMSProp,
+    Simplex,
+)
 from ..recorders import BestSoFar, Nothing, Trajectory
 
 _PROJECTIONS = (Box, Ball, Simplex)
@@ -32,20 +45,9 @@ _PROJECTIONS = (Box, Ball, Simplex)
 _TYPES: dict[str, type] = {
     part.__name__: part
     for part in (
-        *(LBFGS, SGD, Momentum, Adam, RMSProp, Projected, *_PROJECTIONS),
-        *(
-            EnergyChange,
-            GradientNorm,
-            StepNorm,
-            TargetEnergy,
-            EnergyIncrease,
-            After,
-            Never,
-            Either,
-            Both,
-            Patience,
-            Stationary,
-        ),
+        *(LBFGS, Backtracking, FixedPoint, SGD, Momentum, Adam, RMSProp, Clipped, Projected, *_PROJECTIONS),
+        *(EnergyChange, GradientNorm, Stationary, StepNorm, TargetEnergy, EnergyIncrease, After, Never),
+        *(Either, Both, Patience),
         *(Detached, Unroll, Truncated, Implicit, CG),
         *(Uniform, Symmetric, Normal, Zeros, FromInput),
         *(Nothing, BestSoFar, Trajectory),
