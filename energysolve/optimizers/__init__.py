@@ -2,6 +2,7 @@
 
 from .base import InnerOptimizer
 from .lbfgs import LBFGS
+from .levenberg import LevenbergMarquardt
 from .projected import Ball, Box, Projected, Simplex
 from .sgd import SGD
 from .torchopt import Adam, Momentum, RMSProp, TorchOpt
@@ -13,6 +14,7 @@ __all__ = [
     "Ball",
     "Box",
     "InnerOptimizer",
+    "LevenbergMarquardt",
     "Momentum",
     "Projected",
     "RMSProp",
