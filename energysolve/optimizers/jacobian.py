@@ -46,7 +46,7 @@ def _by_columns(found: Tensor, leaves: list[Tensor], track: bool) -> Tensor:
         torch.autograd.grad(column, weights, ones, retain_graph=True, create_graph=track)[0]
         for column in products.unbind(1)
     ]
-    return torch.stack(columns, 2)
+    return torch.stack(columns, 1).mT
 
 
 def _by_rows(found: Tensor, leaves: list[Tensor], track: bool) -> Tensor:

@@ -56,7 +56,7 @@ class LevenbergMarquardt(InnerOptimizer):
                 f"{type(layout).__name__}. Use NewtonCG() or LBFGS()."
             )
         point = flatten(free)
-        return LevenbergMarquardtState(PerSample(torch.zeros_like(point)), PerSample(Trust.begin(point[:, 0])))
+        return LevenbergMarquardtState(PerSample(torch.zeros_like(point)), PerSample(Trust.begin(_wide(point[:, 0]))))
 
     def step(self, at, state, evaluate):
         layout, point, gradient = evaluate.layout, flatten(at.free), flatten(at.gradient)
@@ -65,7 +65,7 @@ class LevenbergMarquardt(InnerOptimizer):
         with torch.no_grad():
             scale = torch.maximum(scale, torch.linalg.vector_norm(matrix, dim=1).nan_to_num(0.0, 0.0))
             units = torch.where(scale > 0, scale, 1)
-            radius = torch.where(trust.radius.isnan(), _first_radius(units * point), trust.radius)
+            radius = torch.where(trust.radius.isnan(), _first_radius(_wide(units * point)), trust.radius)
             system = _System.of(matrix / units.unsqueeze(1), gradient / units)
             damping = system.damping(radius)
             step = system.solve(gradient / units, damping) / -units
@@ -100,6 +100,8 @@ def _first_radius(point: Tensor) -> Tensor:
 class _System(NamedTuple):
     """The normal equations of each sample in units of the scale, by their eigenvectors.
 
+    They are in float64: they square the condition number of the Jacobian, which float32 would not resolve.
+
     Attributes:
         values: ``(batch, n)``, the eigenvalues, raised to what rounding can tell from 0.
         vectors: ``(batch, n, n)``.
@@ -113,6 +115,7 @@ class _System(NamedTuple):
     @classmethod
     def of(cls, matrix: Tensor, gradient: Tensor) -> "_System":
         """From the Jacobian ``(batch, m, n)`` and the gradient ``(batch, n)`` in units of the scale."""
+        matrix = _wide(matrix)
         normal = matrix.mT @ matrix
         # The decomposition of a matrix that is not finite would fail for the whole batch.
         finite = normal.isfinite().all(2).all(1).view(-1, 1, 1)
@@ -120,12 +123,12 @@ class _System(NamedTuple):
         normal = torch.where(finite, normal, torch.eye(n, dtype=normal.dtype, device=normal.device))
         values, vectors = torch.linalg.eigh(normal)
         floor = (n * torch.finfo(values.dtype).eps * values[:, -1:]).clamp(min=torch.finfo(values.dtype).tiny)
-        return cls(torch.maximum(values, floor), vectors, _columns(vectors, gradient))
+        return cls(torch.maximum(values, floor), vectors, _columns(vectors, _wide(gradient)))
 
     def solve(self, right: Tensor, damping: Tensor) -> Tensor:
         """The solutions ``(batch, n)`` with the damping ``(batch,)`` added to the eigenvalues."""
-        solved = _columns(self.vectors, right) / (self.values + damping.unsqueeze(1))
-        return (self.vectors * solved.unsqueeze(1)).sum(2)
+        solved = _columns(self.vectors, right.to(self.values.dtype)) / (self.values + damping.unsqueeze(1))
+        return (self.vectors * solved.unsqueeze(1)).sum(2).to(right.dtype)
 
     def length(self, damping: Tensor) -> Tensor:
         """The norm of the step, ``(batch,)``."""
@@ -156,6 +159,11 @@ class _System(NamedTuple):
 
 _ITERATIONS = 8
 """Of the search for the damping, which converges quadratically and need not be exact."""
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """In float64, where the device has it."""
+    return tensor if tensor.device.type == "mps" else tensor.double()
 
 
 def _columns(vectors: Tensor, right: Tensor) -> Tensor:

@@ -67,8 +67,9 @@ def decide(
     """
     fallen = energy - new
     ratio = fallen / trust.predicted
-    blurred = trust.predicted <= 8 * rounding(energy)
-    smaller = (new_norm <= 0.9 * norm) & (-fallen <= rounding(energy))
+    blur = 2 * rounding(energy)  # of a sum of many squares
+    blurred = trust.predicted <= 4 * blur
+    smaller = (new_norm < 0.9 * norm) & (-fallen <= blur)
     accepted = torch.where(blurred, smaller, ratio >= _ENOUGH) & ~lost
     ratio = torch.where(blurred & accepted, 1, ratio)
     # Along the step, the parabola through both energies and the slope has its minimum at this share of the step.
