@@ -25,7 +25,7 @@ from .halting import (
 )
 from .initializers import FromInput, Normal, Uniform, Zeros
 from .layout import Dense, Segment
-from .optimizers import LBFGS, SGD, Adam, Ball, Box, LevenbergMarquardt, Momentum, Projected, RMSProp, Simplex, TorchOpt
+from .optimizers import LBFGS, SGD, Adam, Ball, Box, LevenbergMarquardt, Momentum, NewtonCG, Projected, RMSProp, Simplex, TorchOpt
 from .recorders import BestSoFar, Nothing, Trajectory
 from .solution import Solution, Status
 from .solver import EnergySolver
@@ -58,6 +58,7 @@ __all__ = [
     "MLPEnergy",
     "Momentum",
     "Never",
+    "NewtonCG",
     "Normal",
     "Nothing",
     "Projected",

@@ -3,6 +3,7 @@
 from .base import InnerOptimizer
 from .lbfgs import LBFGS
 from .levenberg import LevenbergMarquardt
+from .newton import NewtonCG
 from .projected import Ball, Box, Projected, Simplex
 from .sgd import SGD
 from .torchopt import Adam, Momentum, RMSProp, TorchOpt
@@ -16,6 +17,7 @@ __all__ = [
     "InnerOptimizer",
     "LevenbergMarquardt",
     "Momentum",
+    "NewtonCG",
     "Projected",
     "RMSProp",
     "Simplex",
