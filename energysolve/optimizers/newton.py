@@ -38,8 +38,8 @@ class NewtonCG(InnerOptimizer):
     points, except those at which the gradient is exactly 0. Candidates that are NaN or infinite are refused. The energy
     must be twice differentiable.
 
-    A step takes one evaluation more than a trial does, and at most as many Hessian products (each about two
-    evaluations) as the largest sample has variables. `Solution.evaluations` counts the trials. On devices other than
+    A step takes one evaluation more than a trial does, and at most four Hessian products (each about two
+    evaluations) for each variable of the largest sample. `Solution.evaluations` counts the trials. On devices other than
     the CPU the host looks every few products whether all samples are done. It cannot be compiled.
 
     Example:
@@ -116,7 +116,7 @@ def _truncated(
     active = square > tolerance.square()
     bounded = torch.zeros_like(active)
     looks = 1 if gradient.device.type == "cpu" else _LOOKS
-    for count in range(_largest(gradient, layout)):
+    for count in range(_most_products(gradient, layout)):
         if count % looks == 0 and not active.any():
             break
         image = product(direction)
@@ -148,11 +148,11 @@ def _to_boundary(layout: Layout, step: Tensor, direction: Tensor, radius: Tensor
     return torch.where(b > 0, c / (b + root), (root - b) / a)
 
 
-def _largest(gradient: Tensor, layout: Layout) -> int:
-    """The number of variables of the largest sample."""
-    if isinstance(layout, Dense):
-        return gradient.shape[1]
-    return int(layout.sum(torch.ones_like(gradient)).max())
+def _most_products(gradient: Tensor, layout: Layout) -> int:
+    """Four times the dimension of the largest sample, at least 20: rounding delays conjugate gradients."""
+    dense = isinstance(layout, Dense)
+    largest = gradient.shape[1] if dense else int(layout.sum(torch.ones_like(gradient)).max())
+    return max(20, 4 * largest)
 
 
 def _rows(layout: Layout, mask: Tensor) -> Tensor:
