@@ -30,17 +30,19 @@ def jacobian(residuals: Callable[[Any], Tensor], free: Any) -> Tensor:
             leaf if track and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in tree_leaves(free)
         ]
         found = residuals(tree_unflatten(free, leaves))
+        if not found.requires_grad:  # constant residuals
+            return found.new_zeros(*found.shape, flatten(leaves).shape[1])
         try:
             return _by_columns(found, leaves, track)
-        except (RuntimeError, NotImplementedError):  # such as a function that is differentiable only once
+        except (RuntimeError, NotImplementedError):
             return _by_rows(found, leaves, track)
 
 
 def _by_columns(found: Tensor, leaves: list[Tensor], track: bool) -> Tensor:
     weights = torch.zeros_like(found).requires_grad_()
     products = flatten(_pulled_back(found, leaves, weights, track=True))
-    if not products.requires_grad:  # constant residuals
-        return found.new_zeros(*found.shape, products.shape[1])
+    if _once_differentiable(products):
+        raise NotImplementedError("a part of the residuals is differentiable only once")
     ones = torch.ones_like(products[:, 0])
     columns = [
         torch.autograd.grad(column, weights, ones, retain_graph=True, create_graph=track)[0]
@@ -60,3 +62,17 @@ def _pulled_back(found: Tensor, leaves: list[Tensor], weights: Tensor, track: bo
     return torch.autograd.grad(
         found, leaves, weights, retain_graph=True, create_graph=track, allow_unused=True, materialize_grads=True
     )
+
+
+def _once_differentiable(products: Tensor) -> bool:
+    """Whether a part of the graph has no derivative, which autograd would take for zero without an error."""
+    seen, waiting = set(), [products.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if node.name() == "torch::autograd::Error":
+            return True
+        seen.add(node)
+        waiting += [child for child, _ in node.next_functions]
+    return False

@@ -73,6 +73,8 @@ class NewtonCG(InnerOptimizer):
             length = dot(layout, step, step).sqrt()
             predicted = -dot(layout, gradient + residual, step) / 2
             trust = trust.proposed(radius, length, predicted, -dot(layout, gradient, step), bounded)
+        if torch.is_grad_enabled():
+            step = _with_gradient(step, product, gradient, layout)
         return unflatten(point + step, at.free), NewtonCGState(PerSample(steepest), PerSample(trust))
 
     def accept(self, at, trial, state):
@@ -140,12 +142,47 @@ def _truncated(
     return step, residual, bounded
 
 
+def _with_gradient(step: Tensor, product: Product, gradient: Tensor, layout: Layout) -> Tensor:
+    """The step with the derivative of the exact minimum of the model in the trust region, whose multiplier is constant.
+
+    It needs no memory for the conjugate gradients, and is exact where the last steps are exact, near a minimum.
+    """
+    residual = gradient + product(step)
+    square = dot(layout, step, step).detach()
+    multiplier = (-dot(layout, residual, step).detach() / torch.where(square > 0, square, 1)).clamp(min=0)
+    residual = residual + scaled(layout, multiplier, step)
+    return step + _Solved.apply(residual, product, layout, multiplier)
+
+
+class _Solved(torch.autograd.Function):
+    """Zero, with the derivative of the solution of a linear system by the negative of its right-hand side."""
+
+    @staticmethod
+    def forward(ctx, residual, product, layout, multiplier):
+        ctx.setup = product, layout, multiplier
+        return torch.zeros_like(residual)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, cotangent):  # pyright: ignore[reportIncompatibleMethodOverride]  (from the decorator)
+        product, layout, multiplier = ctx.setup
+
+        def damped(vector: Tensor) -> Tensor:
+            return product(vector).detach() + scaled(layout, multiplier, vector)
+
+        norm = dot(layout, cotangent, cotangent).sqrt()
+        unbounded = torch.full_like(norm, torch.inf)
+        tolerance = norm * torch.finfo(norm.dtype).eps ** 0.75
+        return _truncated(damped, cotangent, layout, unbounded, tolerance)[0], None, None, None
+
+
 def _to_boundary(layout: Layout, step: Tensor, direction: Tensor, radius: Tensor) -> Tensor:
     """How far ``step`` can follow ``direction`` until its length is the radius, ``(batch,)``."""
     a, b = dot(layout, direction, direction), dot(layout, step, direction)
     c = (radius.square() - dot(layout, step, step)).clamp(min=0)
     root = (b.square() + a * c).sqrt()
-    return torch.where(b > 0, c / (b + root), (root - b) / a)
+    length = torch.where(b > 0, c / (b + root), (root - b) / a)
+    return torch.where(radius.isfinite(), length, 0)
 
 
 def _most_products(gradient: Tensor, layout: Layout) -> int:

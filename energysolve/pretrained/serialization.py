@@ -24,7 +24,19 @@ from ..halting import (
     TargetEnergy,
 )
 from ..initializers import FromInput, Normal, Symmetric, Uniform, Zeros
-from ..optimizers import LBFGS, SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex
+from ..optimizers import (
+    LBFGS,
+    SGD,
+    Adam,
+    Ball,
+    Box,
+    LevenbergMarquardt,
+    Momentum,
+    NewtonCG,
+    Projected,
+    RMSProp,
+    Simplex,
+)
 from ..recorders import BestSoFar, Nothing, Trajectory
 
 _PROJECTIONS = (Box, Ball, Simplex)
@@ -32,7 +44,7 @@ _PROJECTIONS = (Box, Ball, Simplex)
 _TYPES: dict[str, type] = {
     part.__name__: part
     for part in (
-        *(LBFGS, SGD, Momentum, Adam, RMSProp, Projected, *_PROJECTIONS),
+        *(LBFGS, NewtonCG, LevenbergMarquardt, SGD, Momentum, Adam, RMSProp, Projected, *_PROJECTIONS),
         *(
             EnergyChange,
             GradientNorm,

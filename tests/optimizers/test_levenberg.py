@@ -76,11 +76,10 @@ def fits(x, **fields):
     return solver(decay, **fields).minimize(x, torch.ones(len(x), 3, dtype=x.dtype))
 
 
-@pytest.mark.parametrize("factor", [1, 10])
 @pytest.mark.parametrize("name", KNOWN)
-def test_known_minima(name, factor):
+def test_known_minima(name):
     residuals, start, minimum, tolerance = KNOWN[name]
-    y = factor * torch.tensor([start], dtype=torch.float64)
+    y = torch.tensor([start], dtype=torch.float64)
     solution = solver(residuals).minimize(torch.zeros_like(y), y)
     assert solution.status.item() in (Status.CONVERGED, Status.STALLED)
     minimum = torch.tensor([minimum], dtype=torch.float64)
@@ -231,8 +230,8 @@ def test_the_jacobian_against_its_closed_form(sine):
     y = torch.randn(5, 2, dtype=torch.float64), torch.randn(5, 1, 1, dtype=torch.float64)
     matrix = torch.randn(4, 2, dtype=torch.float64)
     with torch.no_grad():
-        found = jacobian(lambda free: sine(free[0]) @ matrix.T + free[1].flatten(1), y)
-    assert torch.allclose(found[:, :, :2], matrix * y[0].cos().unsqueeze(1))
+        found = jacobian(lambda free: (sine(free[0]) + free[0]) @ matrix.T + free[1].flatten(1), y)
+    assert torch.allclose(found[:, :, :2], matrix * (1 + y[0].cos()).unsqueeze(1))
     assert torch.equal(found[:, :, 2], torch.ones(5, 4, dtype=torch.float64))
 
 
