@@ -25,7 +25,20 @@ from .halting import (
 )
 from .initializers import FromInput, Normal, Uniform, Zeros
 from .layout import Dense, Segment
-from .optimizers import LBFGS, SGD, Adam, Ball, Box, LevenbergMarquardt, Momentum, NewtonCG, Projected, RMSProp, Simplex, TorchOpt
+from .optimizers import (
+    LBFGS,
+    SGD,
+    Adam,
+    Ball,
+    Box,
+    LevenbergMarquardt,
+    Momentum,
+    NewtonCG,
+    Projected,
+    RMSProp,
+    Simplex,
+    TorchOpt,
+)
 from .recorders import BestSoFar, Nothing, Trajectory
 from .solution import Solution, Status
 from .solver import EnergySolver

@@ -69,9 +69,8 @@ class LevenbergMarquardt(InnerOptimizer):
             system = _System.of(matrix / units.unsqueeze(1), gradient / units)
             damping = system.damping(radius)
             step = system.solve(gradient / units, damping) / -units
-            trust = trust.proposed(
-                radius, system.length(damping), system.decrease(damping), -dot(layout, gradient, step), damping > 0
-            )
+            slope = -dot(layout, gradient, step)
+            trust = trust.proposed(radius, system.length(damping), system.decrease(damping), slope)
         if torch.is_grad_enabled():
             step = _with_gradient(step, matrix, gradient, system, units, damping)
         state = LevenbergMarquardtState(PerSample(scale), PerSample(trust))

@@ -69,10 +69,10 @@ class NewtonCG(InnerOptimizer):
             size = dot(layout, point, point).sqrt().clamp(min=1)
             radius = torch.where(trust.radius.isnan(), _FIRST * size, trust.radius)
             tolerance = norm * (norm / steepest).sqrt().clamp(max=0.1).nan_to_num(0.0)
-            step, residual, bounded = _truncated(product, gradient, layout, radius, tolerance)
+            step, residual = _truncated(product, gradient, layout, radius, tolerance)
             length = dot(layout, step, step).sqrt()
             predicted = -dot(layout, gradient + residual, step) / 2
-            trust = trust.proposed(radius, length, predicted, -dot(layout, gradient, step), bounded)
+            trust = trust.proposed(radius, length, predicted, -dot(layout, gradient, step))
         if torch.is_grad_enabled():
             step = _with_gradient(step, product, gradient, layout)
         return unflatten(point + step, at.free), NewtonCGState(PerSample(steepest), PerSample(trust))
@@ -100,7 +100,7 @@ _LOOKS = 8
 
 def _truncated(
     product: Product, gradient: Tensor, layout: Layout, radius: Tensor, tolerance: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """The approximate minimum of each sample's quadratic model within its radius.
 
     Args:
@@ -111,12 +111,11 @@ def _truncated(
         tolerance: ``(batch,)``, of the norm of the model's gradient at its minimum.
 
     Returns:
-        The step, the model's gradient there, and the samples ``(batch,)`` whose step ends on the boundary.
+        The step, and the model's gradient there.
     """
     step, residual, direction = torch.zeros_like(gradient), gradient, -gradient
     square = dot(layout, gradient, gradient)
     active = square > tolerance.square()
-    bounded = torch.zeros_like(active)
     looks = 1 if gradient.device.type == "cpu" else _LOOKS
     for count in range(_most_products(gradient, layout)):
         if count % looks == 0 and not active.any():
@@ -132,14 +131,13 @@ def _truncated(
         length = torch.where(active, length, 0)
         step = step + scaled(layout, length, direction)
         residual = residual + scaled(layout, length, image)
-        bounded = bounded | (active & leaves)
         following = dot(layout, residual, residual)
         active = active & ~leaves & (following > tolerance.square())
         # Samples that are done keep a finite direction; their quotients may be 0/0.
         ratio = torch.where(active, following / square, 0)
         direction = scaled(layout, ratio, direction) - residual
         square = following
-    return step, residual, bounded
+    return step, residual
 
 
 def _with_gradient(step: Tensor, product: Product, gradient: Tensor, layout: Layout) -> Tensor:

@@ -19,7 +19,6 @@ class Trust(NamedTuple):
         length: of the step.
         predicted: the decrease of the energy that the model predicts, positive.
         slope: the decrease of the energy that the gradient alone predicts.
-        bounded: whether the radius limited the step.
         first: whether no step was accepted yet.
         refusals: in a row.
         stalled: no step lowers the energy.
@@ -29,7 +28,6 @@ class Trust(NamedTuple):
     length: Tensor
     predicted: Tensor
     slope: Tensor
-    bounded: Tensor
     first: Tensor
     refusals: Tensor
     stalled: Tensor
@@ -39,19 +37,21 @@ class Trust(NamedTuple):
         """Before the first step; ``like`` is ``(batch,)``."""
         zero, none = torch.zeros_like(like), torch.zeros_like(like, dtype=torch.int64)
         unknown = torch.full_like(like, torch.nan)
-        return cls(unknown, zero, zero, zero, none > 0, none == 0, none, none > 0)
+        return cls(unknown, zero, zero, zero, none == 0, none, none > 0)
 
-    def proposed(self, radius: Tensor, length: Tensor, predicted: Tensor, slope: Tensor, bounded: Tensor) -> "Trust":
+    def proposed(self, radius: Tensor, length: Tensor, predicted: Tensor, slope: Tensor) -> "Trust":
         """With the step of a length ``length`` that was chosen within ``radius``."""
         # The first step shows how far the model reaches; the initial radius is a guess.
         radius = torch.where(self.first, torch.minimum(radius, length), radius)
-        return self._replace(radius=radius, length=length, predicted=predicted, slope=slope, bounded=bounded)
+        return self._replace(radius=radius, length=length, predicted=predicted, slope=slope)
 
 
 def decide(
     trust: Trust, energy: Tensor, new: Tensor, norm: Tensor, new_norm: Tensor, size: Tensor, lost: Tensor
 ) -> tuple[Tensor, Trust]:
-    """Which samples accept their candidates, and their trust regions afterwards (Moré, 1978, Section 4; MINPACK).
+    """Which samples accept their candidates, and their trust regions afterwards (after Moré, 1978, Section 4).
+
+    An accepted short step within the region does not shrink it: it may be short since it was solved roughly.
 
     Where the predicted decrease is within the rounding of the energy, energies cannot decide; there, the gradient must
     have become smaller at an energy that has not risen by more than its rounding.
@@ -76,7 +76,7 @@ def decide(
     share = torch.where(fallen < 0, 0.5 * trust.slope / (trust.slope - fallen), 0.5)
     share = torch.where(share.isfinite(), share.clamp(min=0.1), 0.1)
     shorter = share * torch.minimum(trust.radius, 10 * trust.length)
-    longer = torch.where((ratio >= 0.75) | ~trust.bounded, 2 * trust.length, trust.radius)
+    longer = torch.where(ratio >= 0.75, torch.maximum(trust.radius, 2 * trust.length), trust.radius)
     radius = torch.where(ratio > 0.25, longer, shorter)
     refusals = torch.where(accepted, 0, trust.refusals + 1)
     resolved = torch.finfo(energy.dtype).eps * size
