@@ -5,6 +5,8 @@ from .base import InnerOptimizer
 from .clipped import Clipped
 from .fixed_point import FixedPoint
 from .lbfgs import LBFGS
+from .levenberg import LevenbergMarquardt
+from .newton import NewtonCG
 from .projected import Ball, Box, Projected, Simplex
 from .sgd import SGD
 from .torchopt import Adam, Momentum, RMSProp, TorchOpt
@@ -19,7 +21,9 @@ __all__ = [
     "Clipped",
     "FixedPoint",
     "InnerOptimizer",
+    "LevenbergMarquardt",
     "Momentum",
+    "NewtonCG",
     "Projected",
     "RMSProp",
     "Simplex",

@@ -33,7 +33,9 @@ from ..optimizers import (
     Box,
     Clipped,
     FixedPoint,
+    LevenbergMarquardt,
     Momentum,
+    NewtonCG,
     Projected,
     RMSProp,
     Simplex,
@@ -45,7 +47,8 @@ _PROJECTIONS = (Box, Ball, Simplex)
 _TYPES: dict[str, type] = {
     part.__name__: part
     for part in (
-        *(LBFGS, Backtracking, FixedPoint, SGD, Momentum, Adam, RMSProp, Clipped, Projected, *_PROJECTIONS),
+        *(LBFGS, NewtonCG, LevenbergMarquardt, FixedPoint, Backtracking),
+        *(SGD, Momentum, Adam, RMSProp, Clipped, Projected, *_PROJECTIONS),
         *(EnergyChange, GradientNorm, Stationary, StepNorm, TargetEnergy, EnergyIncrease, After, Never),
         *(Either, Both, Patience),
         *(Detached, Unroll, Truncated, Implicit, CG),
