@@ -434,3 +434,8 @@ def test_an_energy_without_evaluate_or_config():
         solver(Blank()).minimize(X, Y)
     with raises(NotImplementedError, "Blank has no config()"):
         Blank().config()
+
+
+def test_answers_on_two_devices_to_a_problem_without_tensors():
+    with raises(ValueError, "y is on meta and x on cpu"):
+        solver(layout=lambda x: Dense(4)).minimize("problem", (Y, torch.empty(4, 3, device="meta")))
