@@ -132,7 +132,9 @@ def mutation(folder: Path) -> str:
             alive += [f"- `{module}`: {change(each, known)}" for each in found["alive"]]
         total = [sum(row[column] for row in rows) for column in range(1, 7)]
         headings = ["module", "mutants", "tried", "killed", "timed out", "alive", "of these equivalent"]
-        lines = [markdown(headings, [*rows, ["all", *total]]), ""]
+        shares = sorted({(found["share"], found["seed"]) for found in result["modules"].values()})
+        drawn = "; ".join(f"{share:.0%} of the mutants, seed {seed}" for share, seed in shares)
+        lines = [f"**Sample**: {drawn}.", "", markdown(headings, [*rows, ["all", *total]]), ""]
         missed, killable = total[4] - total[5], total[1] - total[5]
         lines += [f"Alive of those that can be killed: {missed} of {killable}, {missed / max(killable, 1):.1%}.", ""]
         lines += ["Alive:", "", *alive, ""] if alive else []

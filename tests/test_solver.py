@@ -198,3 +198,10 @@ def test_solve_is_minimize_and_the_limit_of_a_call_replaces_that_of_the_solver()
     with pytest.raises(TypeError, match="positional"):
         plain.minimize(X, Y, None, 2)
     assert torch.equal(plain.minimize(x=X, y=Y, z=None).y, plain(X, Y).y)
+
+
+def test_an_empty_batch_keeps_answers_and_scratchpads_apart():
+    solution = solver(lambda x, y, z: (y - x).square().sum(-1) + z.square().sum(-1)).minimize(X[:0], Y[:0], Y[:0, :2])
+    assert solution.y.shape == (0, 3)
+    assert solution.z.shape == (0, 2)
+    assert solution.energy.shape == solution.steps.shape == solution.status.shape == (0,)
