@@ -81,9 +81,11 @@ class LevenbergMarquardt(InnerOptimizer):
         units = torch.where(scale > 0, scale, 1)
         point = flatten(at.free)
         lost = (flatten(trial.free) == point).all(1)
-        norms = (torch.linalg.vector_norm(flatten(of.gradient) / units, dim=1) for of in (at, trial))
-        size = torch.linalg.vector_norm(units * point, dim=1)
-        accepted, trust = decide(state.trust.value, at.energy, trial.energy, *norms, size, lost)
+        norm, new_norm, size = (
+            torch.linalg.vector_norm(matrix, dim=1)
+            for matrix in (flatten(at.gradient) / units, flatten(trial.gradient) / units, units * point)
+        )
+        accepted, trust = decide(state.trust.value, at.energy, trial.energy, norm, new_norm, size, lost)
         return accepted, state._replace(trust=PerSample(trust))
 
     def stalled(self, state):
