@@ -6,7 +6,8 @@
 The kinds of results are: ``solve``, the ``result.json`` of ``energysolve solve TASK``, shown with the figure of the
 same name (``docs/results/NAME.svg``) if there is one; ``overhead``, written by ``make bench``; ``settings``, written by
 ``docs/experiments/addition_settings.py``; ``precision``, from two runs of ``energysolve train``; ``compaction``,
-written by its benchmark; those of the scripts in ``docs/experiments``; and those of ``energysolve bench``.
+written by its benchmark; ``mutation``, written by ``docs/experiments/mutation.py``; those of the scripts in
+``docs/experiments``; and those of ``energysolve bench``.
 """
 
 import json
@@ -115,6 +116,33 @@ def precision(folder: Path) -> str:
         lines += [f"- {origin(run)}" for run in result["runs"].values()]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def mutation(folder: Path) -> str:
+    """The block of the page on mutation testing: numbers by module, and every mutant that is alive with its reason."""
+    blocks = []
+    for _, result in load(folder, "mutation"):
+        reasons = json.loads((ROOT / "docs" / "experiments" / "mutation-alive.json").read_text())
+        rows, alive = [], []
+        for module, found in result["modules"].items():
+            known = reasons.get(module, {})
+            equivalent = sum(known.get(change["new"], "").startswith("equivalent") for change in found["alive"])
+            outcomes = [found["killed"], found["timeout"], len(found["alive"])]
+            rows.append([f"`{module}`", found["mutants"], sum(outcomes), *outcomes, equivalent])
+            alive += [f"- `{module}`: {change(each, known)}" for each in found["alive"]]
+        total = [sum(row[column] for row in rows) for column in range(1, 7)]
+        headings = ["module", "mutants", "tried", "killed", "timed out", "alive", "of these equivalent"]
+        lines = [markdown(headings, [*rows, ["all", *total]]), ""]
+        missed, killable = total[4] - total[5], total[1] - total[5]
+        lines += [f"Alive of those that can be killed: {missed} of {killable}, {missed / max(killable, 1):.1%}.", ""]
+        lines += ["Alive:", "", *alive, ""] if alive else []
+        blocks.append("\n".join([*lines, origin(result)]))
+    return "\n\n".join(blocks)
+
+
+def change(mutant: dict[str, Any], reasons: dict[str, str]) -> str:
+    """What a mutant changes, and why no test fails."""
+    return f"`{mutant['old']}` becomes `{mutant['new']}`; {reasons.get(mutant['new'], 'not explained')}."
 
 
 def measurement(result: dict[str, Any]) -> str:
@@ -281,6 +309,7 @@ def main() -> int:
     blocks = {
         "README.md": render(results),
         "docs/experiments/addition.md": settings(results),
+        "docs/experiments/mutation.md": mutation(results),
         "docs/experiments/training.md": precision(results),
         "docs/paper.md": paper(results),
         "docs/speed.md": speed(results),

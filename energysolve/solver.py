@@ -259,7 +259,7 @@ class EnergySolver(Pretrained, nn.Module):
         found = differentiation.minimize(solve, free)
         y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
         with torch.no_grad():
-            gradient_norm = solve.layout.norm(self.optimizer.residual(found.at))
+            gradient_norm = solve.layout.norm(self.optimizer.residual(found.at._replace(layout=solve.layout)))
         return Solution(
             y, z, found.at.energy, found.steps, found.status, found.record, found.evaluations, gradient_norm
         )

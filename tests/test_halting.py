@@ -89,7 +89,7 @@ CASES = [
 
 
 @settings(max_examples=50, deadline=None)
-@pytest.mark.parametrize(("criterion", "holds"), CASES, ids=[repr(case[0]) for case in CASES])
+@pytest.mark.parametrize(("criterion", "holds"), CASES, ids=[repr(case[0]).partition(" at 0x")[0] for case in CASES])
 @given(infos())
 def test_a_criterion_fires_where_its_definition_holds(criterion, holds, infos):
     assert decide(criterion, infos) == [[bool(holds(info, i)) for i in range(3)] for info in infos]

@@ -1,6 +1,9 @@
 """Inner optimizers: how a step changes the answers."""
 
+from .backtracking import Backtracking
 from .base import InnerOptimizer
+from .clipped import Clipped
+from .fixed_point import FixedPoint
 from .lbfgs import LBFGS
 from .levenberg import LevenbergMarquardt
 from .newton import NewtonCG
@@ -12,8 +15,11 @@ __all__ = [
     "LBFGS",
     "SGD",
     "Adam",
+    "Backtracking",
     "Ball",
     "Box",
+    "Clipped",
+    "FixedPoint",
     "InnerOptimizer",
     "LevenbergMarquardt",
     "Momentum",

@@ -120,8 +120,17 @@ def test_documented_extras_exist():
 
 @pytest.mark.parametrize("path", PAGES, ids=page_name)
 def test_links_lead_somewhere(path):
-    links = re.findall(r"\]\(([^)\s]+)\)", path.read_text())
-    assert not [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()) if "://" not in link]
+    assert not [link for link in links if not leads_somewhere(path, *link.partition("#")[::2])]
+
+
+def leads_somewhere(path, file, heading):
+    """Whether a link to a heading of a file, or of the page itself, has a target."""
+    target = path.parent / file if file else path
+    if not heading:
+        return target.exists()
+    headings = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.MULTILINE)
+    return heading in [re.sub(r"[^\w\- ]", "", each).strip().lower().replace(" ", "-") for each in headings]
 
 
 def test_mentioned_examples_exist():
@@ -142,6 +151,7 @@ def test_documents_show_the_results_that_are_committed(renderer):
     blocks = {
         "README.md": renderer.render,
         "docs/experiments/addition.md": renderer.settings,
+        "docs/experiments/mutation.md": renderer.mutation,
         "docs/experiments/training.md": renderer.precision,
         "docs/paper.md": renderer.paper,
         "docs/speed.md": renderer.speed,
