@@ -148,6 +148,8 @@ class _System(NamedTuple):
         size = torch.linalg.vector_norm(self.right, dim=1)
         damping = torch.zeros_like(size)
         outside = self.length(damping) > 1.1 * radius
+        if outside.device.type == "cpu" and not outside.any():  # asking another device would take longer
+            return damping
         damping = torch.where(outside, (size / radius - self.values[:, -1]).clamp(min=0), 0)
         for _ in range(_ITERATIONS):
             shifted = self.values + damping.unsqueeze(1)
@@ -158,8 +160,8 @@ class _System(NamedTuple):
         return damping
 
 
-_ITERATIONS = 8
-"""Of the search for the damping, which converges quadratically and need not be exact."""
+_ITERATIONS = 6
+"""Of the search for the damping. Lengths are then within 2 % of the radius; MINPACK allows 10 %."""
 
 
 def _wide(tensor: Tensor) -> Tensor:
