@@ -38,9 +38,9 @@ class NewtonCG(InnerOptimizer):
     points, except those at which the gradient is exactly 0. Candidates that are NaN or infinite are refused. The energy
     must be twice differentiable.
 
-    A step takes one evaluation more than a trial does, and at most four Hessian products (each about two
-    evaluations) for each variable of the largest sample. `Solution.evaluations` counts the trials. On devices other
-    than the CPU the host looks every few products whether all samples are done. It cannot be compiled.
+    A step takes one evaluation more than a trial does, and at most four Hessian products (each about two evaluations)
+    for each variable of the largest sample, or 20 if that is more. `Solution.evaluations` counts the trials. On devices
+    other than the CPU, the host waits every few products to see whether all samples are done. It cannot be compiled.
 
     Example:
         >>> EnergySolver(energy, NewtonCG(), init=Uniform((3,))).minimize(x)
