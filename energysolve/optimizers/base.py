@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -28,6 +28,7 @@ class Evaluation(NamedTuple):
     layout: Layout | None = None
 
 
+@runtime_checkable
 class Evaluate(Protocol):
     """The energy of the problem, as an optimizer sees it."""
 
