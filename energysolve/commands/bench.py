@@ -12,6 +12,7 @@ from rich.table import Table
 
 from ..benchmarks.iteration import measure_iteration
 from ..benchmarks.memory import measure_memory
+from ..benchmarks.optimizers import measure_optimizers
 from ..benchmarks.plain_run import PlainRun
 from ..benchmarks.report import Report
 from ..benchmarks.setting import Setting
@@ -32,11 +33,17 @@ class _Options:
     reference_iterations: int
     resume: bool
     model: str
+    problems: int
+    collection: int | None
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="iteration, target, solve, memory or all.", metavar="WHAT")] = "all",
-    rounds: Annotated[int | None, typer.Option(min=2, help="Rounds of alternation; default 21, for solve 5.")] = None,
+    what: Annotated[
+        str, typer.Argument(help="iteration, target, solve, memory, optimizers or all.", metavar="WHAT")
+    ] = "all",
+    rounds: Annotated[
+        int | None, typer.Option(min=2, help="Rounds of alternation; default 21, for solve 5, for optimizers 3.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Result file, for all a folder; default out/bench/WHAT.json.")
     ] = None,
@@ -50,6 +57,10 @@ def bench(
     reference_iterations: Annotated[int, typer.Option(min=1, help="target: the reference's limit.")] = 12_000,
     resume: Annotated[bool, typer.Option("--resume", help="target: continue the run of the reference.")] = False,
     model: Annotated[str, typer.Option(help="solve: a shipped name or a folder.")] = "addition-mlp",
+    problems: Annotated[int, typer.Option(min=1, help="optimizers: problems in a batch.")] = 1000,
+    collection: Annotated[
+        int | None, typer.Option(min=1, help="optimizers: only so many problems of Moré, Garbow and Hillstrom.")
+    ] = None,
 ):
     """Measure speed and memory against a plain reference that runs in turn with the library."""
     chosen = list(_MEASUREMENTS) if what == "all" else [what]
@@ -57,7 +68,7 @@ def bench(
         raise CommandError(f"Unknown measurement {unknown[0]!r}; choose one of: {', '.join(_MEASUREMENTS)}, all.")
     check_device(device)
     setting = Setting(size, width, batch_size=batch_size, seed=seed, device=device, compile=compile)
-    options = _Options(rounds, iterations, reference_iterations, resume, model)
+    options = _Options(rounds, iterations, reference_iterations, resume, model, problems, collection)
     console = Console()
     for name in chosen:
         measure, file = _MEASUREMENTS[name]
@@ -100,10 +111,16 @@ def _memory(setting: Setting, report: Report, options: _Options, console: Consol
     measure_memory(setting, report)
 
 
+def _optimizers(setting: Setting, report: Report, options: _Options, console: Console) -> None:
+    sizes = {"count": options.problems, "large": 10 * options.problems, "collection": options.collection}
+    measure_optimizers(setting, report, rounds=options.rounds or 3, **sizes)
+
+
 _MEASUREMENTS: dict[str, tuple[Callable[[Setting, Report, _Options, Console], None], str]] = {
     "iteration": (_iteration, "iteration.json"),
     "solve": (_solve, "solving.json"),
     "memory": (_memory, "memory.json"),
+    "optimizers": (_optimizers, "optimizers.json"),
     "target": (_target, "target.json"),
 }
 """What can be measured, with the names of the result files; the longest last."""
