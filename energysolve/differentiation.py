@@ -7,7 +7,9 @@ gradient of the repetition to the answers.
 
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,11 +17,11 @@ from torch import Tensor
 
 from .checks import check_whole
 from .engine.linear import CG, LinearSolver
-from .engine.loop import Outcome, run
-from .engine.observers import StepStart
+from .engine.loop import Carry, Outcome, run
+from .engine.observers import AcceptedSteps, LastSteps, StepStart
 from .engine.solve import Solve
 from .engine.tracking import attach_replay, replay, stand_in, with_answer, without_gradient
-from .halting import Halting
+from .halting import Halting, Never
 from .layout import Layout
 from .optimizers.base import Evaluation, InnerOptimizer
 from .recorders import Nothing
@@ -39,12 +41,12 @@ class Differentiation(ABC):
         """The answers from the initial ``free``, with gradients attached. Called with gradients enabled."""
 
     def descend(self, solve: Solve, free: Any) -> Any:
-        """The answers after exactly ``solve.max_steps`` steps, with gradients attached.
+        """The answers after exactly ``solve.max_steps`` steps (trials, of an optimizer that searches), with gradients.
 
         The energy at the answers is not evaluated, and the host never waits for the device. Called with gradients
         enabled.
         """
-        return self.minimize(solve, free).at.free
+        return self.minimize(replace(solve, halting=Never()), free).at.free
 
     def check(self, halting: Halting) -> None:
         """Raise a ValueError for a halting criterion that does not work with this mode."""
@@ -69,11 +71,13 @@ class Unroll(Differentiation):
 
     def minimize(self, solve, free):
         context = solve.encode(solve.x)
-        found, _ = solve.untracked(context, free)
+        found, accepted = solve.untracked(context, free, _watch_steps(solve, None))
         start = StepStart(free, solve.optimizer.begin(detach(free), solve.layout))
-        return attach_replay(solve, context, free, found, start, limit=solve.max_steps)
+        return attach_replay(solve, context, free, found, start, solve.max_steps, accepted)
 
     def descend(self, solve, free):
+        if solve.optimizer.searches:
+            return super().descend(solve, free)
         begin = StepStart(free, solve.optimizer.begin(detach(free), solve.layout))
         return replay(solve.descent(solve.encode(solve.x)), begin, solve.max_steps)[0]
 
@@ -106,11 +110,17 @@ class Truncated(Differentiation):
             if found is not None:
                 return found
         k = max(1, min(self.k, solve.max_steps))
-        found, last = solve.untracked(context, free, last_steps=k)
-        assert last is not None
-        return attach_replay(solve, context, free, found, last.beginning(found.steps), limit=k)
+        if fixed:
+            watch = partial(LastSteps, k, solve.max_steps, layout=solve.layout)
+            found, last = solve.untracked(context, free, watch)
+            return attach_replay(solve, context, free, found, last.beginning(found.steps), k)
+        found, accepted = solve.untracked(context, free, _watch_steps(solve, k))
+        begin = accepted.start((found.steps - k).clamp(min=0))
+        return attach_replay(solve, context, free, found, begin, k, accepted)
 
     def descend(self, solve, free):
+        if solve.optimizer.searches:
+            return super().descend(solve, free)
         context = solve.encode(solve.x)
         k = min(self.k, solve.max_steps)
         with torch.no_grad():
@@ -171,19 +181,23 @@ class Implicit(Differentiation):
                 "Use a criterion such as GradientNorm(1e-6), or Truncated or Unroll."
             )
 
+    def descend(self, solve, free):
+        return self.minimize(solve, free).at.free
+
     def minimize(self, solve, free):
         context = solve.encode(solve.x)
         found, _ = solve.untracked(context, free)
         with torch.no_grad():
             held = _held(solve.optimizer, found.at, solve.layout)
         _warn((found.status == Status.MAX_STEPS), "did not converge in max_steps")
+        _warn((found.status == Status.STALLED), "stalled before they converged")
         _warn((found.status == Status.CONVERGED) & held, "ended on a constraint")
         valid = (found.status == Status.CONVERGED) & ~held & (found.steps > 0)
         if not bool(valid.any()):
             return with_answer(found, without_gradient(solve, found.at.free))
         context, (point,) = stand_in(solve, context, valid, free, found, (found.at.free,))
         point = tree_map(lambda leaf: leaf.detach().requires_grad_(), point)
-        gradient = solve.descent(context).objective(point, track=True).gradient
+        gradient = solve.descent(context).objective.tracked()(point).gradient
         attached = _ImplicitFunction.apply(
             self.linear_solver,
             solve.layout,
@@ -193,6 +207,11 @@ class Implicit(Differentiation):
             *tree_leaves(gradient),
         )
         return with_answer(found, tree_unflatten(found.at.free, attached))
+
+
+def _watch_steps(solve: Solve, length: int | None) -> Callable[[Carry], AcceptedSteps] | None:
+    """What watches the accepted steps of an optimizer that searches; see `AcceptedSteps`."""
+    return partial(AcceptedSteps, layout=solve.layout, length=length) if solve.optimizer.searches else None
 
 
 def _held(optimizer: InnerOptimizer, at: Evaluation, layout: Layout) -> Tensor:

@@ -113,8 +113,8 @@ class EnergySolver(Pretrained, nn.Module):
         check_whole("EnergySolver", least=1, restarts=restarts)
         if restarts > 1 and not isinstance(recorder, Nothing):
             raise ValueError(
-                f"restarts={restarts} keeps the best of several solves, but {recorder!r} would record all of them. Leave out "
-                "one of the two."
+                f"restarts={restarts} keeps the best of several solves, but {recorder!r} would record all of them. "
+                "Leave out one of the two."
             )
         if sync_every is not None:
             check_whole("EnergySolver", least=1, sync_every=sync_every)

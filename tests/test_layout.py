@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from energysolve import Dense, Segment
 from energysolve.engine.objective import Objective
-from energysolve.layout import layout_of
+from energysolve.layout import layout_of, select_problems
 from energysolve.optimizers.base import Evaluation
 
 TREES = st.sampled_from([((),), ((3,),), ((2, 2),), ((4,), ()), ((0,), (2,))])
@@ -85,3 +85,34 @@ def test_selection_keeps_the_rows_of_the_chosen_samples(case, data):
 )
 def test_the_default_is_the_leading_size_of_the_first_tensor(x, batch):
     assert layout_of(x) == Dense(batch)
+
+
+def test_problems_are_selected_by_samples_by_rows_or_not_at_all():
+    index = torch.tensor([1, 0, 2, 1, 0])
+    layout, samples = Segment(index, 3), torch.tensor([2, 1])
+    x = {
+        "index": index,
+        "a copy of the index": index.clone(),  # belongs to the rows like any other tensor
+        "rows": torch.arange(10.0).view(5, 2),
+        "samples": torch.arange(6.0).view(3, 2),
+        "shared": torch.arange(4),
+        "number": torch.tensor(3.0),
+        "name": "problem",
+    }
+    found = select_problems(x, samples, layout)
+    assert found["index"].tolist() == [1, 0, 1]  # rows 0, 2 and 3, of samples 1, 2 and 1
+    assert found["a copy of the index"].tolist() == [1, 2, 1]
+    assert torch.equal(found["rows"], x["rows"][[0, 2, 3]])
+    assert torch.equal(found["samples"], x["samples"][[2, 1]])
+    assert all(found[name] is x[name] for name in ("shared", "number", "name"))
+    dense = select_problems((x["samples"], index, 3), samples, Dense(3))
+    assert torch.equal(dense[0], x["samples"][[2, 1]])
+    assert dense[1:] == (index, 3)
+
+
+def test_a_selection_has_its_samples_in_the_order_asked_for():
+    layout = Segment(torch.tensor([1, 0, 2, 1]), 3)
+    part, rows = layout.select(torch.tensor([2, 1]))
+    assert (part.index.tolist(), part.batch, rows.tolist()) == ([1, 0, 1], 2, [0, 2, 3])
+    part, rows = Dense(3).select(torch.tensor([2, 1]))
+    assert (part, rows.tolist()) == (Dense(2), [2, 1])

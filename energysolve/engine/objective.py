@@ -1,7 +1,7 @@
 """The energy of a batch and its gradient with respect to the free variables; nothing else computes either."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -22,24 +22,30 @@ class Objective:
         context: the encoded problem.
         layout: which rows of the free variables belong to which sample.
         residual_function: ``residuals(context, *free) -> (batch, m)`` of a `LeastSquares` energy; None for others.
+        track: whether energies, gradients and Hessian products carry gradients themselves.
     """
 
     function: Callable[..., Tensor]
     context: Any
     layout: Layout
     residual_function: Callable[..., Tensor] | None = None
+    track: bool = False
 
-    def __call__(self, free: Any, *, track: bool = False) -> Evaluation:
-        """Energies and gradients at ``free``, which carry gradients themselves only with ``track``.
+    def tracked(self) -> "Objective":
+        """The same energy, whose gradients carry gradients themselves."""
+        return replace(self, track=True)
+
+    def __call__(self, free: Any) -> Evaluation:
+        """Energies and gradients at ``free``.
 
         Raises:
             ValueError: if the energy is not a floating-point tensor ``(batch,)`` that depends on ``free``.
         """
-        return self._evaluate(free, track)[0]
+        return self._evaluate(free)[0]
 
     def checked(self, free: Any) -> Evaluation:
         """The first evaluation of a solve, which also checks that the energy depends on the free variables."""
-        at, depends = self._evaluate(free, track=False)
+        at, depends = self._evaluate(free)
         if not depends:
             raise ValueError(_NO_GRADIENT)
         return at
@@ -57,8 +63,8 @@ class Objective:
     def hessian(self, free: Any) -> Callable[[Any], Any]:
         """The product of a tree like ``free`` with the Hessian of each sample's energy at ``free``, as a function."""
         with torch.enable_grad():
-            leaves = [leaf.detach().requires_grad_() for leaf in tree_leaves(free)]
-            gradient = self(tree_unflatten(free, leaves), track=True).gradient
+            leaves = self._leaves(free)
+            gradient = self.tracked()(tree_unflatten(free, leaves)).gradient
         slopes = tree_leaves(gradient)
         followed = [index for index, leaf in enumerate(slopes) if leaf.requires_grad]
 
@@ -71,10 +77,11 @@ class Objective:
                 leaves,
                 [parts[index] for index in followed],
                 retain_graph=True,
+                create_graph=self.track,
                 allow_unused=True,
                 materialize_grads=True,
             )
-            return tree_unflatten(free, [leaf.detach() for leaf in found])
+            return tree_unflatten(free, found if self.track else [leaf.detach() for leaf in found])
 
         return product
 
@@ -89,23 +96,27 @@ class Objective:
         total = sum(totals[1:], start=totals[0])
         return total - total == at.energy - at.energy
 
-    def _evaluate(self, free, track) -> tuple[Evaluation, bool]:
+    def _leaves(self, free) -> list[Tensor]:
+        """The leaves of ``free``, to differentiate by."""
+        return [
+            leaf if self.track and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in tree_leaves(free)
+        ]
+
+    def _evaluate(self, free) -> tuple[Evaluation, bool]:
         """The evaluation, and whether the energy depends on any of the free variables."""
         if torch.compiler.is_compiling():
             return self._evaluate_functional(free), True
         with torch.enable_grad():
-            leaves = [
-                leaf if track and leaf.requires_grad else leaf.detach().requires_grad_() for leaf in tree_leaves(free)
-            ]
+            leaves = self._leaves(free)
             energy = self.function(self.context, *tree_unflatten(free, leaves))
             self._check(energy)
             gradient = torch.autograd.grad(
-                energy, leaves, torch.ones_like(energy), create_graph=track, allow_unused=True
+                energy, leaves, torch.ones_like(energy), create_graph=self.track, allow_unused=True
             )
         used = [leaf is not None for leaf in gradient]
         if not all(used):
             gradient = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, gradient, strict=True)]
-        energy = energy if track else energy.detach()
+        energy = energy if self.track else energy.detach()
         return Evaluation(free, full_precision(energy), tree_unflatten(free, gradient), self.layout), any(used)
 
     def _evaluate_functional(self, free) -> Evaluation:

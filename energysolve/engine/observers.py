@@ -35,6 +35,65 @@ class StepStart(NamedTuple):
     optimizer_state: Any
 
 
+class AcceptedSteps:
+    """An observer of an optimizer that searches: where each step of each sample began, and how it was accepted.
+
+    Args:
+        carry: iterate 0.
+        layout: of the free variables.
+        length: the number of last steps to keep, in a ring, so that memory does not grow with the number of steps; None
+            keeps what `InnerOptimizer.follow` needs of all steps.
+    """
+
+    def __init__(self, carry: Carry, layout: Layout, length: int | None):
+        self._layout = layout
+        self._before = carry
+        # One slot more than steps: a sample has also arrived at its last iterate, from which no step begins.
+        slots = 0 if length is None else length + 1
+        self._starts = [StepStart(carry.at.free, carry.optimizer_state)] * slots
+        self._accepted = [decisions(carry.optimizer_state)] * slots
+        self._trials: list[tuple[Tensor, Any]] = []
+        self._all = length is None
+
+    def __call__(self, step: int, carry: Carry) -> None:
+        before, self._before = self._before, carry
+        chosen = decisions(before.optimizer_state)
+        if self._all:
+            self._trials.append((before.steps, chosen))
+            return
+        accepted, count = carry.steps > before.steps, len(self._starts)
+        new = StepStart(carry.at.free, carry.optimizer_state)
+        for slot in range(count):
+            began, arrived = (accepted & (steps % count == slot) for steps in (before.steps, carry.steps))
+            self._accepted[slot] = where_state(self._layout, began, chosen, self._accepted[slot])
+            self._starts[slot] = where_state(self._layout, arrived, new, self._starts[slot])
+
+    def start(self, step: Tensor) -> StepStart:
+        """Where each sample began the step with this index, ``(batch,)``, one of the last ``length``."""
+        return self._pick(self._starts, step % len(self._starts))
+
+    def followed(self, step: Tensor) -> Any:
+        """What `InnerOptimizer.follow` needs of the step of each sample with this index, ``(batch,)``."""
+        if not self._all:
+            return self._pick(self._accepted, step % len(self._accepted))
+        # The last trial from the iterate with this index is the one that was accepted.
+        last = sum((steps <= step).long() for steps, _ in self._trials) - 1
+        assert isinstance(last, Tensor)
+        return self._pick([chosen for _, chosen in self._trials], last)
+
+    def _pick(self, trees: list[Any], index: Tensor) -> Any:
+        """For each sample the tree with its index."""
+        chosen = trees[0]
+        for each in index.unique().tolist():
+            chosen = where_state(self._layout, index == each, trees[each], chosen)
+        return chosen
+
+
+def decisions(state: Any) -> Any:
+    """The `PerSample` parts of an optimizer's state; other leaves are replaced by ``...``."""
+    return tree_map(lambda leaf: leaf if isinstance(leaf, PerSample) else ..., state)
+
+
 class LastSteps:
     """An observer that keeps the iterate at which the last ``length`` steps of each sample began.
 

@@ -15,7 +15,7 @@ from ..trees import detach
 from .compaction import run_compacted
 from .loop import Carry, Descent, Observer, Outcome, outcome, run
 from .objective import Objective
-from .observers import LastSteps, Recording
+from .observers import Recording
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +40,13 @@ class Solve:
     def descent(self, context: Any) -> Descent:
         return self._descent(context, self.layout)
 
-    def untracked(self, context: Any, free: Any, last_steps: int = 0) -> tuple[Outcome, LastSteps | None]:
-        """The answers without gradients, and the start of the last ``last_steps`` steps of each sample."""
+    def untracked(self, context: Any, free: Any, watch: Callable[[Carry], Any] | None = None) -> tuple[Outcome, Any]:
+        """The answers without gradients, and the observer that ``watch`` makes from iterate 0."""
         with torch.no_grad():
             descent = self.descent(detach(context))
             carry = descent.start(detach(free))
             recording = Recording(self.recorder, carry, self.layout, self.optimizer.searches)
-            last = LastSteps(last_steps, self.max_steps, carry, self.layout) if last_steps else None
+            last = None if watch is None else watch(carry)
             watching = (None if isinstance(self.recorder, Nothing) else recording, last)
             observers: tuple[Observer, ...] = tuple(observer for observer in watching if observer is not None)
             steps, sync = range(self.max_steps), self.sync_every

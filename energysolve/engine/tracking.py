@@ -1,5 +1,6 @@
 """Gradients of the last steps: the steps are repeated with tracking, and their gradient is attached to the answers."""
 
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -7,15 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..optimizers.base import PerSample
 from ..solution import Status
 from ..trees import detach, tree_leaves, tree_map
 from .agreement import same_alone
 from .loop import Descent, Outcome
-from .observers import StepStart, where_state
+from .observers import AcceptedSteps, StepStart, where_state
 from .solve import Solve
 
 
-def replay(descent: Descent, begin: StepStart, length: int, counts: Tensor | None = None) -> tuple[Any, Tensor]:
+def replay(
+    descent: Descent,
+    begin: StepStart,
+    length: int,
+    counts: Tensor | None = None,
+    followed: Sequence[Any] | None = None,
+) -> tuple[Any, Tensor]:
     """Repeat the last steps of a solve with tracking.
 
     Args:
@@ -24,6 +32,7 @@ def replay(descent: Descent, begin: StepStart, length: int, counts: Tensor | Non
         length: the largest number of steps of a sample.
         counts: ``(batch,)``, the number of steps of each sample; by default ``length`` for all. A sample with fewer
             steps waits at its beginning rather than at its end: the beginning is evaluated in any case.
+        followed: for an optimizer that searches, what `InnerOptimizer.follow` needs of each of the ``length`` steps.
 
     Returns:
         The free variables at the end, and the samples for which every evaluation was finite.
@@ -31,11 +40,12 @@ def replay(descent: Descent, begin: StepStart, length: int, counts: Tensor | Non
     free, state = begin
     layout = descent.layout
     finite = torch.ones(layout.batch, dtype=torch.bool, device=tree_leaves(free)[0].device)
-    evaluate = partial(descent.objective, track=True)
+    objective = descent.objective.tracked()
     for step in range(length):
-        at = evaluate(free)
-        finite = finite & descent.objective.finite(detach(at))
-        moved, next_state = descent.optimizer.step(at, state, evaluate)
+        at = objective(free)
+        finite = finite & objective.finite(detach(at))
+        current = state if followed is None else descent.optimizer.follow(at, state, followed[step])
+        moved, next_state = descent.optimizer.step(at, current, objective)
         if counts is None:
             free, state = moved, next_state
         else:
@@ -44,16 +54,31 @@ def replay(descent: Descent, begin: StepStart, length: int, counts: Tensor | Non
     return free, finite
 
 
-def attach_replay(solve: Solve, context: Any, free: Any, found: Outcome, begin: StepStart, limit: int) -> Outcome:
-    """The answers with the gradient of at most ``limit`` last steps, which are repeated; ``free`` is iterate 0."""
+def attach_replay(
+    solve: Solve,
+    context: Any,
+    free: Any,
+    found: Outcome,
+    begin: StepStart,
+    limit: int,
+    accepted: AcceptedSteps | None = None,
+) -> Outcome:
+    """The answers with the gradient of at most ``limit`` last steps, which are repeated; ``free`` is iterate 0.
+
+    For an optimizer that searches, ``accepted`` are the steps to follow.
+    """
     counts = torch.where(found.status == Status.NONFINITE, 0, found.steps.clamp(max=limit))
     valid = counts > 0
     if not bool(valid.any()):
         return with_answer(found, without_gradient(solve, found.at.free))
     if not bool(valid.all()):  # a sample without steps passes no gradient to its initial point
         begin = begin._replace(free=solve.layout.where(valid, begin.free, detach(begin.free)))
-    context, begin = stand_in(solve, context, valid, free, found, begin)
-    ended, _ = replay(solve.descent(context), StepStart(*begin), int(counts.max()), counts)
+    length, followed = int(counts.max()), None
+    if accepted is not None:
+        first = found.steps - length
+        followed = [accepted.followed((first + step).clamp(min=0)) for step in range(length)]
+    context, (begin, followed) = stand_in(solve, context, valid, free, found, (begin, followed))
+    ended, _ = replay(solve.descent(context), begin, length, counts, followed)
     ended = solve.layout.where(valid, ended, found.at.free)
     return with_answer(found, tree_map(_Attach.apply, found.at.free, ended))
 
@@ -97,7 +122,7 @@ def stand_in(solve: Solve, context: Any, valid: Tensor, free: Any, found: Outcom
         return context, tree
     rows = solve.layout.stand_in(valid)
     if rows is not None:
-        take = partial(tree_map, lambda leaf: leaf.index_select(0, rows) if _has_rows(leaf) else leaf)
+        take = partial(_map_tensors, lambda leaf: leaf.index_select(0, rows) if leaf.ndim else leaf)
         with suppress(Exception):  # of any kind: selected tensors that do not fit reach the user's code
             replaced = solve.encoded(rows)
             with torch.no_grad():
@@ -106,15 +131,18 @@ def stand_in(solve: Solve, context: Any, valid: Tensor, free: Any, found: Outcom
                 same = same_alone(known, [moved(take(detach(at.free))) for at in known], solve.layout, valid)
             if same:
                 return replaced, take(tree)
-    return context, tree_map(_finite_entries, tree)
+    return context, _map_tensors(lambda leaf: leaf.nan_to_num(0.0, 0.0, 0.0), tree)
 
 
-def _has_rows(leaf: Any) -> bool:
-    return isinstance(leaf, Tensor) and leaf.ndim > 0
+def _map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """Apply ``function`` to every tensor of a tree, those in `PerSample` parts included."""
 
+    def apply(leaf: Any) -> Any:
+        if isinstance(leaf, PerSample):
+            return PerSample(_map_tensors(function, leaf.value))
+        return function(leaf) if isinstance(leaf, Tensor) else leaf
 
-def _finite_entries(leaf: Any) -> Any:
-    return leaf.nan_to_num(0.0, 0.0, 0.0) if isinstance(leaf, Tensor) else leaf
+    return tree_map(apply, tree)
 
 
 def without_gradient(solve: Solve, free: Any) -> Any:

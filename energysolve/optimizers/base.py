@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..checks import check_nonnegative
 from ..layout import Layout
+from ..trees import tree_map
 
 
 class Evaluation(NamedTuple):
@@ -103,6 +104,23 @@ class InnerOptimizer(ABC):
     def stalled(self, state: Any) -> Bool[Tensor, " batch"]:
         """The samples whose energy no step of the optimizer can lower; only called if the optimizer ``searches``."""
         raise NotImplementedError(f"{type(self).__name__} searches, so it must override stalled(state).")
+
+    def follow(self, at: Evaluation, state: Any, saved: Any) -> Any:
+        """The state from which `step` repeats an accepted step; only called if the optimizer ``searches``.
+
+        The modes that differentiate through steps repeat the accepted steps of each sample, tracked: `follow`, then
+        `step`, for each of them. `accept` is not called, and refused trials are not repeated. What was decided for a
+        sample (the length of its step, whether it fell back to another direction) comes from ``saved`` and has no
+        derivative. By default, every `PerSample` part is taken from ``saved`` and everything else from ``state``.
+        Override it if a `PerSample` part has a derivative, or if refusals change what `step` does next beyond that.
+
+        Args:
+            at: the iterate, tracked.
+            state: returned by `step` with the iterate, tracked; for the first repeated step, returned by `accept`.
+            saved: the state from which `step` proposed the accepted candidate, after refusals if there were any. Only
+                its `PerSample` parts are there; other leaves are ``...``.
+        """
+        return tree_map(lambda own, other: other if isinstance(other, PerSample) else own, state, saved)
 
     def residual(self, at: Evaluation) -> Any:
         """What vanishes at a minimum and gradient criteria see: the gradient, or the projected gradient."""

@@ -142,7 +142,7 @@ def _check_second_derivative(objective: Objective, free: Any, rtol: float) -> No
     layout = objective.layout
     point = tree_map(lambda leaf: leaf.detach().requires_grad_(), free)
     try:
-        gradient = objective(point, track=True).gradient
+        gradient = objective.tracked()(point).gradient
         direction = _random_like(free, layout)
         along = layout.dot(gradient, direction)
         leaves = tree_leaves(point)

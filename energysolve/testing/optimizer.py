@@ -59,8 +59,8 @@ def _steps(optimizer: InnerOptimizer, objective: Objective, free: Any, steps: in
     shape = None
     for _ in range(steps):
         at = objective(free)
-        given = at, state
-        kept = tree_map(copied, given)
+        given = [at, state]
+        kept = [tree_map(copied, tree) for tree in given]
         moved, state = optimizer.step(at, state, objective)
         require(
             same(kept, given),
