@@ -105,7 +105,8 @@ def _measure_family(family: Family, others: list[Peer], rounds: int, bounds: lis
         if squares or name != "LevenbergMarquardt":
             functions[name] = partial(_solve, family, optimizer)
     for peer in others:
-        if ("processes" in peer.name and single) or ("least_squares" in peer.name and family.residuals is None):
+        unsuited = ("processes" in peer.name and single) or ("least_squares" in peer.name and family.residuals is None)
+        if unsuited or family.y0.shape[1] > peer.largest:
             continue
         shares[peer.name] = max(1, round(peer.share * len(family.x)))
         functions[peer.name] = partial(peer.solve, family.part(slice(shares[peer.name])), RTOL)

@@ -1,6 +1,7 @@
 """Optimizers of other libraries on a `Family`; each is skipped where its library is not installed."""
 
 import importlib
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from functools import partial
@@ -36,12 +37,14 @@ class Peer(NamedTuple):
         module: that must be importable.
         solve: ``solve(family, rtol)``.
         share: of the problems that it is timed on; the rest is extrapolated.
+        largest: number of variables; a full matrix takes the square of it.
     """
 
     name: str
     module: str
     solve: Callable[[Family, float], Answers]
     share: float = 1.0
+    largest: float = math.inf
 
     @property
     def installed(self) -> bool:
@@ -62,7 +65,7 @@ def peers(pool: Executor, workers: int) -> list[Peer]:
         Peer("pytorch-minimize l-bfgs, one by one", "torchmin", _torchmin, share=0.05),
         Peer("BoTorch batched L-BFGS-B", "botorch.optim.batched_lbfgs_b", _botorch),
         Peer("jaxopt LBFGS, vmap", "jaxopt", _jaxopt),
-        Peer("optimistix BFGS, vmap", "optimistix", _optimistix),
+        Peer("optimistix BFGS, vmap", "optimistix", _optimistix, largest=1000),
     ]
 
 
