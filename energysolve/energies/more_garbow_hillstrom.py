@@ -356,7 +356,6 @@ _FIXED = (
 
 
 def _variable() -> list[SumOfSquares]:
-    """Numbers 20 to 35."""
 
     def each(rule: Callable[[int], float], n: int = 10) -> tuple[float, ...]:
         return tuple(map(rule, range(1, n + 1)))
