@@ -51,6 +51,7 @@ def solve_collection(problems: Sequence[SumOfSquares], optimizer: InnerOptimizer
         y0 = problem.starts(FACTORS)
         solver = EnergySolver(problem.energy, optimizer, halting=GradientNorm(rtol=RTOL), max_steps=LIMIT)
         solution = solver.minimize(y0, y0)
+        assert solution.evaluations is not None
         for row, factor in enumerate(FACTORS):
             evaluations = int(solution.evaluations[row])
             cases.append(_case(problem, factor, solution.y[row : row + 1], evaluations))

@@ -126,6 +126,7 @@ def _measure_family(family: Family, others: list[Peer], rounds: int, bounds: lis
 def _solve(family: Family, optimizer: InnerOptimizer) -> Answers:
     solver = EnergySolver(family.energy, optimizer, halting=GradientNorm(rtol=RTOL), max_steps=LIMIT)
     solution = solver.minimize(family.x, family.y0)
+    assert solution.evaluations is not None
     return Answers(solution.y, solution.evaluations.double().mean().item())
 
 

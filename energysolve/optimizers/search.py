@@ -44,8 +44,8 @@ def sufficient(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) ->
     """The samples whose candidate is good enough.
 
     The energy must fall by a share of what the slope predicts. Where the prediction is within the rounding of the
-    energy, energies cannot decide; there, the slope must have become flatter at an energy that has not risen by more
-    than its rounding (the approximate Wolfe conditions of Hager and Zhang, 2005).
+    energy, slopes decide: the energy has not risen and still falls along the step, or the slope has become flatter at
+    an energy that has not risen by more than its rounding (the approximate Wolfe conditions of Hager and Zhang, 2005).
 
     Args:
         energy: at the iterate.
@@ -56,7 +56,8 @@ def sufficient(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) ->
     falls = new <= energy + ARMIJO * slope
     blurred = -slope <= 8 * rounding(energy)
     flatter = (new_slope.abs() <= 0.9 * slope.abs()) & (new <= energy + rounding(energy))
-    return (slope < 0) & torch.where(blurred, flatter, falls)
+    downhill = (new_slope < 0) & (new <= energy)
+    return (slope < 0) & torch.where(blurred, flatter | downhill, falls)
 
 
 def shortened(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) -> Tensor:

@@ -148,3 +148,12 @@ def test_the_default_search_solves_most_of_them_from_the_standard_start():
         solver = EnergySolver(problem.energy, LBFGS(), halting=GradientNorm(rtol=1e-5), max_steps=300)
         solved += bool(solver.minimize(y0, y0).converged)
     assert solved >= len(PROBLEMS) - 1
+
+
+def test_first_steps_within_the_rounding_of_float32_are_accepted():
+    """At the start, the energy is 5e11 and the first steps lower it by a few units in the last place."""
+    problem = PROBLEMS["brown-badly-scaled"]
+    y0 = problem.starts().float()
+    solution = EnergySolver(problem.energy, LBFGS(), max_steps=300).minimize(y0, y0)
+    assert solution.converged.all()
+    torch.testing.assert_close(solution.y, torch.tensor([[1e6, 2e-6]]), rtol=1e-3, atol=0)
