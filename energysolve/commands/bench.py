@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from ..benchmarks.iteration import measure_iteration
 from ..benchmarks.memory import measure_memory
+from ..benchmarks.optimizers import measure_optimizers
 from ..benchmarks.plain_run import PlainRun
 from ..benchmarks.report import Report, shown
 from ..benchmarks.setting import Setting
@@ -20,13 +21,21 @@ from .common import CommandError, Device, check_device, command_errors, command_
 
 _FOLDER = Path("out") / "bench"
 _STATE = _FOLDER / "target-reference.safetensors"
-_FILES = {"iteration": "iteration.json", "solve": "solving.json", "memory": "memory.json", "target": "target.json"}
+_FILES = {
+    "iteration": "iteration.json",
+    "solve": "solving.json",
+    "memory": "memory.json",
+    "optimizers": "optimizers.json",
+    "target": "target.json",
+}
 """The result file of each measurement; the longest measurement is last."""
 
 
 def bench(
-    what: Annotated[str, Argument(help="iteration, target, solve, memory or all.", metavar="WHAT")] = "all",
-    rounds: Annotated[int | None, Option(min=2, help="Alternating rounds; default 21, for solve 5.")] = None,
+    what: Annotated[str, Argument(help="iteration, target, solve, memory, optimizers or all.", metavar="WHAT")] = "all",
+    rounds: Annotated[
+        int | None, Option(min=2, help="Alternating rounds; default 21, for solve 5, for optimizers 3.")
+    ] = None,
     output: Annotated[
         Path | None, Option(help="Result file, or with all a folder; default out/bench/WHAT.json.")
     ] = None,
@@ -40,6 +49,10 @@ def bench(
     reference_iterations: Annotated[int, Option(min=1, help="target: the most iterations of the reference.")] = 12_000,
     resume: Annotated[bool, Option("--resume", help="target: resume the run of the reference.")] = False,
     model: Annotated[str, Option(help="solve: a shipped name, a folder or a hub id.")] = "addition-mlp",
+    problems: Annotated[int, Option(min=1, help="optimizers: problems in a batch.")] = 1000,
+    collection: Annotated[
+        int | None, Option(min=1, help="optimizers: take only the first problems of Moré, Garbow and Hillstrom.")
+    ] = None,
 ):
     """Measure speed and memory against a plain reference that runs alternately with the library."""
     if what not in (*_FILES, "all"):
@@ -59,10 +72,15 @@ def bench(
         limits = {"iterations": iterations, "reference_iterations": reference_iterations}
         measure_target(setting, report, run, **limits, log=log)
 
+    def compare(report: Report) -> None:
+        sizes = {"count": problems, "large": 10 * problems, "collection": collection}
+        measure_optimizers(setting, report, rounds=rounds or 3, **sizes)
+
     measurements: dict[str, Callable[[Report], None]] = {
         "iteration": lambda report: measure_iteration(setting, report, rounds=rounds or 21),
         "solve": lambda report: measure_solving(load_model(model), setting, report, rounds=rounds or 5),
         "memory": lambda report: measure_memory(setting, report),
+        "optimizers": compare,
         "target": target,
     }
     for name in _FILES if what == "all" else [what]:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 ARMIJO = 1e-4
 """The share of the decrease predicted by the slope that a step must bring (Nocedal and Wright, Section 3.1)."""
-_LEAST, _MOST = 0.1, 0.5
-"""How far a refusal shortens a step."""
+_LEAST, _MOST, _OUTSIDE = 1e-3, 0.5, 0.1
+"""How far a refusal shortens a step, and how far where the candidate is outside of the energy's domain."""
 REFUSALS = 40
 """Refusals in a row after which a sample has stalled: at a kink, shorter steps do not help."""
 
@@ -44,8 +44,8 @@ def sufficient(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) ->
     """The samples whose candidate is good enough.
 
     The energy must fall by a share of what the slope predicts. Where the prediction is within the rounding of the
-    energy, energies cannot decide; there, the slope must have become flatter at an energy that has not risen by more
-    than its rounding (the approximate Wolfe conditions of Hager and Zhang, 2005).
+    energy, slopes decide: the energy has not risen and still falls along the step, or the slope has become flatter at
+    an energy that has not risen by more than its rounding (the approximate Wolfe conditions of Hager and Zhang, 2005).
 
     Args:
         energy: at the iterate.
@@ -56,7 +56,8 @@ def sufficient(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) ->
     falls = new <= energy + ARMIJO * slope
     blurred = -slope <= 8 * rounding(energy)
     flatter = (new_slope.abs() <= 0.9 * slope.abs()) & (new <= energy + rounding(energy))
-    return (slope < 0) & torch.where(blurred, flatter, falls)
+    downhill = (new_slope < 0) & (new <= energy)
+    return (slope < 0) & torch.where(blurred, flatter | downhill, falls)
 
 
 def shortened(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) -> Tensor:
@@ -68,7 +69,7 @@ def shortened(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) -> 
     root = (a * a - slope * new_slope).clamp(min=0).sqrt()
     factor = 1 - (new_slope + root - a) / (new_slope - slope + 2 * root)
     factor = torch.where(factor.isfinite(), factor, _MOST)
-    return torch.where(new.isfinite(), factor.clamp(_LEAST, _MOST), _LEAST)
+    return torch.where(new.isfinite(), factor.clamp(_LEAST, _MOST), _OUTSIDE)
 
 
 def decide(

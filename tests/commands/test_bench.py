@@ -1,21 +1,24 @@
 """The measurements of speed and memory, on tiny sizes: that they measure what they say. The bounds are not for here."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from energysolve import SGD, EnergySolver, MLPEnergy, Never, Truncated, Uniform, Unroll, cli
-from energysolve.benchmarks import iteration, memory, solving, steady, target
+from energysolve.benchmarks import collection, families, iteration, memory, solving, steady, target
 from energysolve.benchmarks.plain_run import PlainRun
 from energysolve.benchmarks.products import Product, executed_flop, flop, iteration_products, multiplying
 from energysolve.benchmarks.reference import PlainEnergy, plain_descent
 from energysolve.benchmarks.report import Bound, Report
 from energysolve.benchmarks.setting import Setting
 from energysolve.benchmarks.timing import alternating, paired, ratio
+from energysolve.energies.more_garbow_hillstrom import more_garbow_hillstrom
 from energysolve.training import Progress, Trainer
 from energysolve.training.trainer import Loss
 
@@ -360,3 +363,52 @@ def test_results_are_rendered(run, tmp_path):
     ):
         assert line in block.splitlines()
     assert "`energysolve bench memory` with seed 0" in block
+
+
+def test_optimizers_are_compared_on_the_same_problems(run, tmp_path):
+    arguments = ("--problems", "4", "--collection", "2", "--rounds", "2", "--output", "o.json")
+    assert run("bench", "optimizers", *arguments)[0] == 0
+    content = json.loads((tmp_path / "o.json").read_text())
+    assert content["complete"] is True
+    rows = content["rows"]
+    assert len({row["problems"] for row in rows}) == 4
+    for row in rows:
+        assert row["seconds"] > 0
+        if row["method"] == "LBFGS":
+            assert row["over_lbfgs"] == 1
+            assert row["solved"] == 1
+            assert row["evaluations"] > 1
+    found = content["figures"]["collection_LBFGS"]
+    assert (found["cases"], found["solved"], found["unsolved"]) == (6, 6, [])
+    assert found["solved_by_both"] == found["solved_by_reference"] == 6
+
+
+@pytest.mark.parametrize("family", families.families(3, 20, seed=0), ids=lambda family: family.name)
+def test_a_problem_is_the_same_for_all_libraries(family):
+    y = (family.y0 + 0.1).requires_grad_()
+    energy = family.energy(family.x, y)
+    (gradient,) = torch.autograd.grad(energy.sum(), y)
+    for i, row in enumerate(family.x.numpy()):
+        v = y[i].detach().numpy()
+        single = family.single(v, row)
+        assert single[0] == pytest.approx(energy[i].item(), rel=1e-12)
+        assert single[1] == pytest.approx(gradient[i].numpy(), rel=1e-9, abs=1e-12)
+        assert float(family.jax(np, v, row)) == pytest.approx(energy[i].item(), rel=1e-12)
+        if family.residuals is not None:
+            residuals, jacobian = family.residuals(v, row)
+            assert residuals @ residuals / 2 == pytest.approx(energy[i].item(), rel=1e-12)
+            assert residuals @ jacobian == pytest.approx(gradient[i].numpy(), rel=1e-9)
+
+
+def test_scipy_stops_where_we_do():
+    """A quadratic of one curvature: the second evaluation is at the minimum, and is the last."""
+    problems = [problem for problem in more_garbow_hillstrom() if problem.name == "linear-full-rank"]
+    for run in (collection.lbfgsb, collection.minpack):
+        cases = collection.scipy_collection(problems, run)
+        assert all(case.solved and case.evaluations <= 6 for case in cases)
+        assert all(case.gradient <= collection.RTOL for case in cases)
+    assert not any(case.solved for case in collection.solve_collection(problems, SGD(1e-6)))  # too slow
+    ours = collection.solve_collection(problems, SGD(1.0))
+    twice = [dataclasses.replace(case, evaluations=2 * case.evaluations) for case in ours]
+    found = collection.compared(twice, ours)
+    assert found["evaluations_over_reference"] == pytest.approx(2)
