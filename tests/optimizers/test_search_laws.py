@@ -28,6 +28,7 @@ from energysolve import (
     Trajectory,
     Truncated,
     Unroll,
+    halting,
 )
 from energysolve.differentiation import DifferentiationWarning
 from energysolve.engine.objective import Objective
@@ -41,7 +42,6 @@ from energysolve.testing.strategies import (
     energies,
     pseudo_huber,
     quadratic,
-    quartic,
 )
 from energysolve.trees import tree_leaves
 
@@ -78,14 +78,19 @@ def stops():
     return st.one_of(st.sampled_from(usual), criteria())
 
 
-def cases(dtype=torch.float64, shapes=energies(), **batch_options):
-    start = st.sampled_from([1.0, 5.0, 40.0])  # far from the minimum, candidates are refused
-    drawn = st.builds(stretched, batches(dtype=dtype, **batch_options), start)
+def cases(dtype=torch.float64, shapes=None, far=(1.0, 5.0, 40.0), **batch_options):
+    """Far from the minimum, candidates are refused."""
+    shapes = energies() if shapes is None else shapes
+    drawn = st.builds(stretched, batches(dtype=dtype, **batch_options), st.sampled_from(far))
     return st.builds(Case, shapes, st.sampled_from(SEARCHING), stops(), drawn, st.integers(0, 14))
 
 
 def stretched(batch, factor):
     return Batch(batch.x, *optree.tree_map(lambda leaf: factor * leaf, (batch.y, batch.z)))
+
+
+def selected(x, samples):
+    return Batch(x, x["target"], None).select(samples).x
 
 
 def rows(layout, mask, tree):
@@ -119,13 +124,13 @@ def test_energies_never_rise_and_evaluations_are_bounded(case):
 @LAW
 @given(cases())
 def test_entry_k_of_the_trajectory_is_iterate_k(case):
-    found = case.solve(recorder=Trajectory(), max_steps=30)
+    found = case.solve(recorder=Trajectory(), max_steps=9)
     layout = case.batch.layout
     assert len(found.record.y) == len(found.record.energy) == int(found.steps.max()) + 1
     for k, (y, z, energy) in enumerate(zip(*found.record, strict=True)):
         assert torch.equal(case.energies(y, z), energy)
         there = found.steps >= k
-        halted = case.solve(halting=After(k), max_steps=30)
+        halted = case.solve(halting=After(k), max_steps=9)
         assert (halted.steps[there] == k).all()
         assert equal(rows(layout, there, (halted.y, halted.z)), rows(layout, there, (y, z)))
         assert equal(rows(layout, ~there, (found.y, found.z)), rows(layout, ~there, (y, z)))
@@ -138,9 +143,9 @@ def test_entry_k_of_the_trajectory_is_iterate_k(case):
 @given(cases(), st.floats(1e-8, 0.5), st.integers(1, 3))
 def test_criteria_see_accepted_iterates_only(case, rtol, n):
     """Against a reading of the definition of the energy change with patience, on the path that never halts."""
-    path = torch.stack(case.solve(halting=Never(), recorder=Trajectory(), max_steps=25).record.energy)
-    full = case.solve(halting=Never(), max_steps=25)
-    found = case.solve(halting=EnergyChange(rtol=rtol).patience(n), max_steps=25)
+    path = torch.stack(case.solve(halting=Never(), recorder=Trajectory(), max_steps=15).record.energy)
+    full = case.solve(halting=Never(), max_steps=15)
+    found = case.solve(halting=EnergyChange(rtol=rtol).patience(n), max_steps=15)
     for sample, energies_ in enumerate(path.unbind(1)):
         last = int(full.steps[sample])
         run, expected = 0, None
@@ -189,7 +194,7 @@ def test_recorders_synchronization_and_compaction_change_nothing(case, sync_ever
     assert torch.equal(best.record.energy, path.min(0).values)
     assert torch.equal(best.record.step, path.argmin(0))
     assert torch.equal(case.energies(best.record.y, best.record.z), best.record.energy)
-    compact = case.solve(compact=True, recorder=BestSoFar(), sync_every=sync_every)
+    compact = case.solve(compact=True, select=selected, recorder=BestSoFar(), sync_every=sync_every)
     assert_same(compact, plain)
     assert equal(tuple(compact.record)[2:], tuple(best.record)[2:])
 
@@ -197,7 +202,7 @@ def test_recorders_synchronization_and_compaction_change_nothing(case, sync_ever
 class Cliff(RowWise):
     """NaN where an entry of y lies more than a short distance above its target."""
 
-    margin = 0.05
+    margin = 0.3
 
     def evaluate(self, context, y, *z):
         layout = batch_layout(context)
@@ -207,7 +212,7 @@ class Cliff(RowWise):
 
 
 @LAW
-@given(cases(shapes=st.builds(Cliff, st.sampled_from([quadratic, quartic, pseudo_huber]))))
+@given(cases(shapes=st.builds(Cliff, st.sampled_from([quadratic, pseudo_huber])), far=[1.0]))
 def test_a_nan_region_beside_the_minimum_does_not_stop_a_search(case):
     below = optree.tree_map(lambda goal, leaf: goal - leaf.abs(), case.batch.x["target"], case.batch.y)
     found = case.solve(Batch(case.batch.x, below, case.batch.z), halting=GradientNorm(1e-5), max_steps=300)
@@ -235,7 +240,7 @@ class Watched(RowWise):
     """Keeps every point at which it was evaluated."""
 
     def evaluate(self, context, y, *z):
-        self.points = [*getattr(self, "points", []), (optree.tree_map(torch.Tensor.detach, y), context["width"])]
+        self.points = [*getattr(self, "points", []), optree.tree_map(torch.Tensor.detach, y)]
         return super().evaluate(context, y, *z)
 
 
@@ -245,6 +250,35 @@ def test_halted_samples_are_evaluated_at_their_answers_only(case):
     case.energy.points = []
     found = case.solve()
     layout = case.batch.layout
-    for trial, (y, _) in enumerate(case.energy.points):
+    for trial, y in enumerate(case.energy.points):
         halted = found.evaluations <= trial
         assert equal(rows(layout, halted, y), rows(layout, halted, found.y))
+
+
+@LAW
+@given(st.integers(0, 2**16), st.sampled_from(SEARCHING), st.sampled_from([1, 5]), st.booleans())
+def test_a_halted_sample_does_not_make_an_energy_raise(seed, optimizer, sync_every, compact):
+    """Sample 0 halts at once at the edge of the domain of a function that raises for the whole batch."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(4, 2, generator=generator, dtype=torch.float64)
+    y = torch.randn(4, 2, generator=generator, dtype=torch.float64)
+    y[0] = 0
+
+    def energy(x, y):
+        edge = torch.where((x == 7).all(1), 1e-300 - y.square().sum(1), 1.0)  # of sample 0 alone
+        torch.linalg.cholesky(edge.detach().view(-1, 1, 1))
+        return ((y - x).square() + (y - x).square().square()).sum(1)
+
+    x[0] = 7
+    found = EnergySolver(
+        energy, optimizer, halting=at_zero | GradientNorm(1e-6), sync_every=sync_every, compact=compact, max_steps=60
+    ).minimize(x, y)
+    assert found.converged.all()
+    assert found.steps[0] == 0
+    assert (found.y[0] == 0).all()
+
+
+@halting
+def at_zero(info):
+    """The samples whose answer is exactly zero."""
+    return (info.free[0] == 0).all(1)
