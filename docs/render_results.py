@@ -1,12 +1,13 @@
-"""Writes the results sections of the documents from the committed result files, ``docs/results/*.json``.
+"""Write the results sections of the documents from the committed result files, ``docs/results/*.json``.
 
-    python docs/render_results.py          # rewrites README.md, docs/speed.md and the logs
-    python docs/render_results.py --check  # fails if one is not up to date
+    python docs/render_results.py          # rewrites the documents
+    python docs/render_results.py --check  # fails if a document is not up to date
 
-Results are of several kinds: ``solve``, the ``result.json`` of ``energysolve solve TASK``, for which a figure of that
-name (``docs/results/NAME.svg``) is shown where there is one; ``overhead``, written by ``make bench``; ``settings``,
-written by ``docs/experiments/addition_settings.py``; ``precision``, from two runs of ``energysolve train``;
-``compaction``, written by its benchmark; and those of ``energysolve bench``.
+The kinds of results are: ``solve``, the ``result.json`` of ``energysolve solve TASK``, shown with the figure of the
+same name (``docs/results/NAME.svg``) if there is one; ``overhead``, written by ``make bench``; ``settings``, written by
+``docs/experiments/addition_settings.py``; ``precision``, from two runs of ``energysolve train``; ``compaction``,
+written by its benchmark; ``mutation``, written by ``docs/experiments/mutation.py``; those of the scripts in
+``docs/experiments``; and those of ``energysolve bench``.
 """
 
 import json
@@ -17,6 +18,7 @@ from typing import Any
 
 import targets
 
+from energysolve.benchmarks.report import shown as cell
 from energysolve.experiments.tables import markdown
 
 ROOT = Path(__file__).parent.parent
@@ -40,10 +42,10 @@ def render(folder: Path) -> str:
 
 
 def overhead(result: dict[str, Any]) -> str:
-    """The cost of the solver against loops written by hand, as Markdown."""
+    """The time of the solver relative to hand-written loops, as Markdown."""
     lines = [
-        "**Overhead**: time of a solve of 50 steps over that of a loop written by hand, in the same run (median over "
-        "alternating rounds, with quartiles):",
+        "**Overhead**: time of a solve of 50 steps relative to a hand-written loop, measured in the same run (median "
+        "over alternating rounds, with quartiles):",
         "",
         "| against | ratio | quartiles | at most |",
         "|---|---|---|---|",
@@ -55,7 +57,7 @@ def overhead(result: dict[str, Any]) -> str:
 
 
 def settings(folder: Path) -> str:
-    """The block of the log on test-time settings."""
+    """The results of the log on test-time settings, as Markdown."""
     blocks = []
     for _, result in load(folder, "settings"):
         lines = [
@@ -70,21 +72,21 @@ def settings(folder: Path) -> str:
 
 
 MEASUREMENTS = ("iteration", "target", "solving", "memory")
-"""The kinds that ``energysolve bench`` writes."""
+"""The kinds of results that ``energysolve bench`` writes."""
 
 
 def speed(folder: Path) -> str:
-    """The block of the page on speed: each measurement's table, and what was asked of it."""
+    """The block of the page on speed: the table and the bounds of each measurement."""
     found = [result for kind in MEASUREMENTS for _, result in load(folder, kind)]
     blocks = [*map(measurement, found), *(compaction(result) for _, result in load(folder, "compaction"))]
     return "\n\n".join(blocks) or "No measurement has been committed yet."
 
 
 def compaction(result: dict[str, Any]) -> str:
-    """What compaction saves at each tolerance, as Markdown."""
+    """The time that compaction saves at each tolerance, as Markdown."""
     lines = [
-        f"**Compaction**, a batch of {result['problems']:,} addition problems, half of each difficulty: time with "
-        "`compact=True` over the time without, in the same run:",
+        f"**Compaction**, on a batch of {result['problems']:,} addition problems, half of each difficulty: time with "
+        "`compact=True` relative to the time without, measured in the same run:",
         "",
         "| step size | criterion | steps: mean | max | ratio | range | largest difference of answers |",
         "|---|---|---|---|---|---|---|",
@@ -93,8 +95,8 @@ def compaction(result: dict[str, Any]) -> str:
         values = (row["steps"]["mean"], row["steps"]["max"], row["ratio"], row["ratio_range"])
         cells = [*map(cell, values), cell(row["largest_difference"]["y"])]
         lines.append(f"| {row['step_size']:g} | `{row['halting']}` | {' | '.join(cells)} |")
-    asked = [f"- The first: {cell(row['ratio'])}, at most {row['bound']}" for row in result["rows"] if "bound" in row]
-    return "\n".join([*lines, "", *asked, "", origin(result)])
+    bounds = [f"- First row: {cell(row['ratio'])}, at most {row['bound']}" for row in result["rows"] if "bound" in row]
+    return "\n".join([*lines, "", *bounds, "", origin(result)])
 
 
 def precision(folder: Path) -> str:
@@ -110,10 +112,37 @@ def precision(folder: Path) -> str:
             ]
             lines.append(f"| {'float32' if name == 'no' else name} | {' | '.join(cells)} |")
         shown = ", ".join(f"{value:.2f} ({name})" for name, value in result["ratio"].items())
-        lines += ["", f"- bf16 over float32: {shown}, at most {result['bound']:g}", ""]
+        lines += ["", f"- error of bf16 over that of float32: {shown}, at most {result['bound']:g}", ""]
         lines += [f"- {origin(run)}" for run in result["runs"].values()]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def mutation(folder: Path) -> str:
+    """The block of the page on mutation testing: numbers by module, and every mutant that is alive with its reason."""
+    blocks = []
+    for _, result in load(folder, "mutation"):
+        reasons = json.loads((ROOT / "docs" / "experiments" / "mutation-alive.json").read_text())
+        rows, alive = [], []
+        for module, found in result["modules"].items():
+            known = reasons.get(module, {})
+            equivalent = sum(known.get(change["new"], "").startswith("equivalent") for change in found["alive"])
+            outcomes = [found["killed"], found["timeout"], len(found["alive"])]
+            rows.append([f"`{module}`", found["mutants"], sum(outcomes), *outcomes, equivalent])
+            alive += [f"- `{module}`: {change(each, known)}" for each in found["alive"]]
+        total = [sum(row[column] for row in rows) for column in range(1, 7)]
+        headings = ["module", "mutants", "tried", "killed", "timed out", "alive", "of these equivalent"]
+        lines = [markdown(headings, [*rows, ["all", *total]]), ""]
+        missed, killable = total[4] - total[5], total[1] - total[5]
+        lines += [f"Alive of those that can be killed: {missed} of {killable}, {missed / max(killable, 1):.1%}.", ""]
+        lines += ["Alive:", "", *alive, ""] if alive else []
+        blocks.append("\n".join([*lines, origin(result)]))
+    return "\n\n".join(blocks)
+
+
+def change(mutant: dict[str, Any], reasons: dict[str, str]) -> str:
+    """What a mutant changes, and why no test fails."""
+    return f"`{mutant['old']}` becomes `{mutant['new']}`; {reasons.get(mutant['new'], 'not explained')}."
 
 
 def measurement(result: dict[str, Any]) -> str:
@@ -130,26 +159,15 @@ def measurement(result: dict[str, Any]) -> str:
     return "\n".join([*lines, "", origin(result)])
 
 
-def bound(told: dict[str, Any]) -> str:
-    """What a number was and what it had to be."""
-    sense = "at_least" if "at_least" in told else "at_most"
-    verdict = "" if told["met"] else ": **missed**"
-    return f"- {told['what']}: {cell(told['value'])}, {sense.replace('_', ' ')} {cell(told[sense])}{verdict}"
-
-
-def cell(value: Any) -> str:
-    """A value of a table, to three digits."""
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return " to ".join(map(cell, value))
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def bound(checked: dict[str, Any]) -> str:
+    """A measured number with its bound, as Markdown."""
+    sense = "at_least" if "at_least" in checked else "at_most"
+    verdict = "" if checked["met"] else ": **missed**"
+    return f"- {checked['what']}: {cell(checked['value'])}, {sense.replace('_', ' ')} {cell(checked[sense])}{verdict}"
 
 
 def origin(result: dict[str, Any]) -> str:
-    """How to repeat a result, with today's path of a module that has moved since."""
+    """How to repeat a result, with the current paths of modules that have moved since."""
     moved = r"python -m energysolve\.experiments\.(blocks|cubes|polynomials)\b"
     command = re.sub(moved, r"python docs/experiments/\1.py", result["command"])
     versions, hardware = result["versions"], result["hardware"]
@@ -186,15 +204,15 @@ def section(result: dict[str, Any], figure: str | None) -> str:
 
 
 TABLES = ("table1", "table3", "table4", "scratchpad")
-"""That ``energysolve reproduce`` writes, in the order of the page on the paper."""
+"""The tables that ``energysolve reproduce`` writes, in the order of the page on the paper."""
 
 
 def paper(folder: Path) -> str:
-    """The block of the page on the paper: what was asked, every table, and every figure."""
+    """The block of the page on the paper: targets, tables and figures."""
     blocks = []
     if any((folder / "runs").glob("*.json")):
-        blocks = ["## What was asked", targets.report(folder), "### The order of the methods", targets.order(folder)]
-    # One level down: the page has a heading of its own.
+        blocks = ["## Targets", targets.report(folder), "### The order of the methods", targets.order(folder)]
+    # Headings move one level down: the page has its own title.
     tables = [path.read_text() for name in TABLES if (path := folder / f"{name}.md").exists()]
     blocks += [re.sub(r"^#", "##", text.strip(), flags=re.MULTILINE) for text in tables]
     nested = folder / "figure6.md"
@@ -210,58 +228,58 @@ def paper(folder: Path) -> str:
     blocks += [polynomials(result) for _, result in load(folder, "polynomials")]
     blocks += [cubes(result) for _, result in load(folder, "cubes")]
     blocks += [numbers(result) for _, result in load(folder, "blocks")]
-    return "\n\n".join(blocks) or "Nothing has been made yet."
+    return "\n\n".join(blocks) or "No result has been committed yet."
 
 
 LIMIT = "limits-completion.svg"
 
 
 def polynomials(result: dict[str, Any]) -> str:
-    """What polynomials of a matrix tell of its inverse, as Markdown."""
+    """The error of polynomials of a matrix as its inverse, as Markdown."""
     lines = ["| degree of the polynomial | error, same | error, harder |", "|---|---|---|"]
     for degree, found in result["degrees"].items():
         cells = [f"{found[d]['error']:.4g} ± {found[d]['standard_error']:.1g}" for d in ("same", "harder")]
         lines.append(f"| {degree} | {' | '.join(cells)} |")
-    told = (
-        f"The inverse as a polynomial of the matrix, with the coefficients of least squares over {result['fitted']:,} "
-        f"problems of the training difficulty; mean error on {result['problems']:,} fresh ones of each, ± standard "
-        "error:"
+    introduction = (
+        f"The inverse as a polynomial of the matrix, with least-squares coefficients from {result['fitted']:,} "
+        f"problems of the training difficulty; mean error ± standard error on {result['problems']:,} fresh problems "
+        "per difficulty:"
     )
-    return "\n".join([told, "", *lines, "", origin(result)])
+    return "\n".join([introduction, "", *lines, "", origin(result)])
 
 
 def cubes(result: dict[str, Any]) -> str:
-    """What cubes of a matrix's probes tell of its missing entries, as Markdown."""
+    """Completion with cubes of probes of a matrix, as Markdown."""
     lines = [
-        "| directions | same | harder | same, seen entries left alone | harder, seen entries left alone |",
+        "| directions | same | harder | same, observed entries unchanged | harder, observed entries unchanged |",
         "|---|---|---|---|---|",
     ]
     for row in result["rows"]:
         cells = [f"{row[d][kind]:.4f}" for kind in ("all", "missing") for d in ("same", "harder")]
         lines.append(f"| {row['directions']:,} | {' | '.join(cells)} |")
-    told = (
-        "Completion by copying and a correction by the cubes of the matrix's components in random directions, all with "
-        f"one coefficient, fitted on {result['fitted']:,} problems of the training difficulty; error over that of "
-        f"copying on the same {result['problems']:,} fresh ones of each:"
+    introduction = (
+        "Completion by copying plus a correction: cubes of the matrix's components in random directions, with a common "
+        f"coefficient that was fitted on {result['fitted']:,} problems of the training difficulty. Error relative to "
+        f"copying, on the same {result['problems']:,} fresh problems per difficulty:"
     )
-    return "\n".join([told, "", *lines, "", origin(result)])
+    return "\n".join([introduction, "", *lines, "", origin(result)])
 
 
 def numbers(result: dict[str, Any]) -> str:
-    """What the numbers of a block tell of its missing entries, as Markdown."""
+    """Completion of a block from its own entries, as Markdown."""
     lines = ["| block | same, block | same | harder, block | harder |", "|---|---|---|---|---|"]
     for row in result["rows"]:
         cells = []
         for found in (row["same"], row["harder"]):
             cells += [f"{found['block']:.4f}", f"{found['all']:.4f} ± {found['standard_error']:.1g}"]
         lines.append(f"| {' x '.join(map(str, row['block']))} | {' | '.join(cells)} |")
-    told = (
-        "Completion by the posterior mean of a block from the block's own entries, and by copying elsewhere: what a "
-        "first layer of 512 units lets an energy with one minimum know is 112 numbers, however deep it is. Error over "
-        f"that of copying, of the block and (± standard error) of the whole matrix, on {result['problems']:,} fresh "
-        "problems of each difficulty:"
+    introduction = (
+        "Completion by the posterior mean of a block, given the block's own entries, and by copying elsewhere. (Beyond "
+        "a linear function, an energy with one minimum and a first layer of 512 units knows 112 numbers of the "
+        "problem, however deep it is.) Error relative to copying, on the block and (± standard error) on the whole "
+        f"matrix, on {result['problems']:,} fresh problems per difficulty:"
     )
-    return "\n".join([told, "", *lines, "", origin(result)])
+    return "\n".join([introduction, "", *lines, "", origin(result)])
 
 
 def correlations(result: dict[str, Any]) -> str:
@@ -291,6 +309,7 @@ def main() -> int:
     blocks = {
         "README.md": render(results),
         "docs/experiments/addition.md": settings(results),
+        "docs/experiments/mutation.md": mutation(results),
         "docs/experiments/training.md": precision(results),
         "docs/paper.md": paper(results),
         "docs/speed.md": speed(results),

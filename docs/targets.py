@@ -1,4 +1,4 @@
-"""What was asked of the results on vectors and matrices, and what came of it."""
+"""The targets for the results on vectors and matrices, and whether they are met."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,21 +30,21 @@ _RATIOS: dict[tuple[str, str], dict[str, float]] = {
 """The largest mean error over that of copying, on the same problems."""
 _COMPOSITION = {"paper": {2: 0.0018, 5: 0.012, 10: 0.075}, "tuned": {2: 2e-4, 5: 8e-4, 10: 4e-3}}
 _BASELINES = 1.25
-"""How much larger than the paper's the errors of the other methods may be."""
+"""The largest errors of the other methods, relative to the paper's."""
 _RISE = 1.01
-"""Rounding and the chance of a thousand problems: a rise of the error below one percent is none."""
+"""The largest rise of the error: less than one percent is within rounding and sampling error of a thousand problems."""
 _STEPS = 5
-"""Of training."""
+"""The number of steps in training."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Something that was asked: a number that is at most a limit.
+    """A number with an upper bound.
 
     Attributes:
-        what: in words.
-        value: as measured.
-        limit: the most that it may be.
+        what: description of the number.
+        value: the measured value.
+        limit: the upper bound.
     """
 
     what: str
@@ -53,12 +53,12 @@ class Target:
 
     @property
     def met(self) -> bool:
-        """Whether it is; a NaN is not."""
+        """Whether the value is within the bound; a NaN is not."""
         return self.value <= self.limit
 
 
 def targets(results: Path) -> Iterator[Target]:
-    """What can be judged by the results recorded in a folder."""
+    """The targets for the results recorded in a folder."""
     for task in DOMAINS:
         found = recorded(results, task)
         for (method, preset), runs in found.items():
@@ -70,7 +70,7 @@ def targets(results: Path) -> Iterator[Target]:
 
 
 def report(results: Path) -> str:
-    """The targets as Markdown, with what was missed."""
+    """The table of the targets, as Markdown."""
     rows = [
         [each.what, f"{each.value:.4g}", f"{each.limit:.4g}", "yes" if each.met else "**no**"]
         for each in targets(results)
@@ -79,7 +79,7 @@ def report(results: Path) -> str:
 
 
 def order(results: Path) -> str:
-    """Where the order of the methods differs from the paper's, with its settings, in words."""
+    """The order of the methods with the paper's settings, compared to the paper's order, as a Markdown list."""
     lines = []
     for task, domain in DOMAINS.items():
         runs = {method: some for (method, preset), some in recorded(results, task).items() if preset == "paper"}
@@ -93,7 +93,7 @@ def order(results: Path) -> str:
 
 
 def _verdict(got: list[str], paper: dict[str, float]) -> str:
-    """Whether the order is the paper's, with either of our iterative networks for its one."""
+    """Whether the order is the paper's, with either of our iterative networks in place of its single one."""
     both = ("iterative", "unrolled")
     orders = {kept: [name for name in got if name == kept or name not in both] for kept in both if kept in got}
     orders = orders or {"": got}
@@ -110,7 +110,7 @@ def _titles(methods: list[str]) -> str:
 
 
 def rise(curve: list[float]) -> float:
-    """The largest of the errors after training's number of steps or more, each over the least error before it."""
+    """The largest ratio of an error to the smallest error before it, from training's number of steps on."""
     later = curve[_STEPS:]
     return max(error / min(later[: k + 1]) for k, error in enumerate(later))
 

@@ -25,7 +25,23 @@ from .halting import (
 )
 from .initializers import FromInput, Normal, Uniform, Zeros
 from .layout import Dense, Segment
-from .optimizers import LBFGS, SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex, TorchOpt
+from .optimizers import (
+    LBFGS,
+    SGD,
+    Adam,
+    Backtracking,
+    Ball,
+    Box,
+    Clipped,
+    FixedPoint,
+    LevenbergMarquardt,
+    Momentum,
+    NewtonCG,
+    Projected,
+    RMSProp,
+    Simplex,
+    TorchOpt,
+)
 from .recorders import BestSoFar, Nothing, Trajectory
 from .solution import Solution, Status
 from .solver import EnergySolver
@@ -40,23 +56,28 @@ __all__ = [
     "SGD",
     "Adam",
     "After",
+    "Backtracking",
     "Ball",
     "BestSoFar",
     "Box",
+    "Clipped",
     "Dense",
     "Detached",
     "Energy",
     "EnergyChange",
     "EnergyIncrease",
     "EnergySolver",
+    "FixedPoint",
     "FromInput",
     "GradientNorm",
     "Halting",
     "Implicit",
     "LeastSquares",
+    "LevenbergMarquardt",
     "MLPEnergy",
     "Momentum",
     "Never",
+    "NewtonCG",
     "Normal",
     "Nothing",
     "Projected",

@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 1)
     except Exception as error:
-        # Usage errors of typer, whichever module it keeps them in, are told like our own.
+        # Usage errors of typer, whichever module defines them, are shown like our own.
         if not hasattr(error, "format_message"):
             raise
         _fail(error.format_message(), error.exit_code)  # pyright: ignore

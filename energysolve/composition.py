@@ -26,11 +26,9 @@ class Operator(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """The answers of composed operations.
+    """The answers of composed operations: ``solutions``, one per operation, in the order of application.
 
-    Attributes:
-        solutions: one per operation, in the order of application. A sample whose answer holds a NaN or an infinity has
-            status ``NONFINITE`` there, whatever the operator reported.
+    A sample whose answer holds a NaN or an infinity has status ``NONFINITE`` there, whatever the operator reported.
     """
 
     solutions: tuple[Solution, ...]
@@ -74,10 +72,7 @@ def compose(
         join: makes the next problem from the previous answer and the next operand, in this order; by default it
             concatenates them along the last dimension, as the addition task does with its summands.
         max_steps: the largest number of steps of each operation; by default the solver's own.
-        generator: source of random initial answers; the operations draw from it one after the other.
-
-    Returns:
-        The solutions of all the operations.
+        generator: source of random initial answers; the operations draw from it in turn.
 
     Raises:
         TypeError: if the solver has no ``solve``, or an operand or an answer is not a tensor.
@@ -93,16 +88,14 @@ def compose(
             "EnergySolver or a baseline has one."
         )
     first, *others = _checked(operands, alike=join is None)
+    make_problem = join or (lambda previous, operand: torch.cat((previous, operand), dim=-1))
     previous, solutions = first, []
     for operand in others:
-        solution = solver.solve((join or _concatenate)(previous, operand), max_steps, generator=generator)
+        solution = solver.solve(make_problem(previous, operand), max_steps, generator=generator)
         previous = _answer(solution, operand, alike=join is None)
-        solutions.append(_reported(solution))
+        finite = as_matrix(previous.detach()).isfinite().all(1)  # not every operator checks
+        solutions.append(replace(solution, status=torch.where(finite, solution.status, Status.NONFINITE)))
     return Composition(tuple(solutions))
-
-
-def _concatenate(previous: Tensor, operand: Tensor) -> Tensor:
-    return torch.cat((previous, operand), dim=-1)
 
 
 def _checked(operands: Sequence[Tensor] | Tensor, alike: bool) -> list[Tensor]:
@@ -149,12 +142,6 @@ def _answer(solution: Solution, operand: Tensor, alike: bool) -> Tensor:
     if y.ndim == 0 or y.shape[0] != len(solution.status):
         raise ValueError(
             f"The operator answered {len(solution.status)} problems with shape {tuple(y.shape)}; compose needs one row "
-            "a problem."
+            "per problem."
         )
     return y
-
-
-def _reported(solution: Solution) -> Solution:
-    """The solution, with status ``NONFINITE`` where the answer is not finite; not every operator checks."""
-    finite = as_matrix(solution.y.detach()).isfinite().all(1)
-    return replace(solution, status=torch.where(finite, solution.status, Status.NONFINITE))

@@ -216,10 +216,9 @@ def _watch_steps(solve: Solve, length: int | None) -> Callable[[Carry], Accepted
 
 def _held(optimizer: InnerOptimizer, at: Evaluation, layout: Layout) -> Tensor:
     """The samples at which a constraint balances the gradient."""
-    residual = optimizer.residual(at)
-    if residual is at.gradient:
+    if not optimizer.constrains:
         return torch.zeros_like(at.energy, dtype=torch.bool)
-    balance = tree_map(torch.sub, at.gradient, residual)
+    balance = tree_map(torch.sub, at.gradient, optimizer.residual(at))
     rounding = 100 * torch.finfo(at.energy.dtype).eps * (1 + layout.norm(at.free))
     return layout.norm(balance) > rounding
 

@@ -84,36 +84,47 @@ class FunctionEnergy(Energy):
 
 
 class LeastSquares(Energy):
-    """``E = 1/2 sum_i r_i(x, y)^2``, for optimizers that look at the residuals ``r``, such as `LevenbergMarquardt`.
+    """``E = 1/2 sum_i r_i(x, y)^2``, for optimizers that look at the residuals, `LevenbergMarquardt` and `FixedPoint`.
 
     Args:
         residuals: ``residuals(x, y) -> (batch, m)``, or ``residuals(x, y, z)`` with a scratchpad; a function or a
             module, whose parameters become the energy's.
+        layout: from ``x`` to the layout of the rows of the residuals, if these are ``(rows, m)`` with several rows for
+            a sample; `energysolve.layout.layout_of` for the edges of a batch of graphs.
 
     Example:
         >>> fit = LeastSquares(lambda x, y: y[:, :1] * torch.exp(-y[:, 1:] * t) - x)
+        >>> equilibrium = LeastSquares(lambda graphs, y: y - network(graphs, y), layout=layout_of)  # y: (edges, 1)
     """
 
-    def __init__(self, residuals: Callable[..., Tensor]):
+    def __init__(self, residuals: Callable[..., Tensor], layout: Callable[[Any], Any] | None = None):
         super().__init__()
         if not callable(residuals) or isinstance(residuals, type):
             raise TypeError(f"LeastSquares needs a function residuals(x, y) -> (batch, m); got {residuals!r}.")
+        if not (layout is None or callable(layout)):
+            raise TypeError(f"LeastSquares needs a function of x as its layout, or None; got {layout!r}.")
         self.function = residuals
+        self.layout = layout
 
-    def residuals(self, context: Any, y: Any, *z: Any) -> Float[Tensor, "batch m"]:
-        """The residuals at ``y``.
+    def encode(self, x: Any) -> Any:
+        """``x``, with the layout of the residuals if there is one; found once per solve."""
+        return x if self.layout is None else (x, self.layout(x))
+
+    def residuals(self, context: Any, y: Any, *z: Any) -> Float[Tensor, "rows m"]:
+        """The residuals at ``y``, given ``context = encode(x)``.
 
         Raises:
-            ValueError: if they are no floating-point tensor ``(batch, m)``.
+            ValueError: if they are no floating-point tensor with two dimensions.
         """
-        found = self.function(context, y, *z)
+        found = self.function(context if self.layout is None else context[0], y, *z)
         if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
             got = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
             raise ValueError(f"The residuals must be a floating-point tensor of shape (batch, m); got {got}.")
         return found
 
     def evaluate(self, context: Any, y: Any, *z: Any) -> Float[Tensor, " batch"]:
-        return self.residuals(context, y, *z).square().sum(1) / 2
+        squares = self.residuals(context, y, *z).square()
+        return (squares.sum(1) if self.layout is None else context[1].sum(squares)) / 2
 
     def extra_repr(self) -> str:
         return "" if isinstance(self.function, nn.Module) else getattr(self.function, "__qualname__", "")

@@ -26,13 +26,10 @@ def edge_layout(x: Batch) -> Layout:
 def split_graphs(batch: Batch) -> dict[str, Any]:
     """A batch of graphs as a rows tree, each graph with the attributes that it has alone.
 
-    Every attribute becomes a `Ragged` whose samples are the graphs, with one row per edge, node or graph. Which of the
-    three is known from torch-geometric's record of the batch or, in a batch not made by ``Batch.from_data_list``, from
-    the size of the attribute (if several fit, names with "edge" belong to edges, others to nodes). Node numbers start
-    at 0 in each graph. Waits for the device.
-
-    Args:
-        batch: graphs with one kind of nodes and edges and an ``edge_index``, sorted by graph.
+    The graphs have one kind of nodes and edges and an ``edge_index``, and are sorted. Every attribute becomes a
+    `Ragged` with one row per edge, node or graph. Which of the three follows from torch-geometric's record of the batch
+    or, in a batch not made by ``Batch.from_data_list``, from the size of the attribute (if several fit, names with
+    "edge" belong to edges, others to nodes). Node numbers start at 0 in each graph. Waits for the device.
 
     Raises:
         ValueError: if the batch is not of that kind, or an attribute is not a dense tensor or has an unexpected size.
@@ -84,10 +81,7 @@ def select_graphs(batch: Batch, samples: Int[Tensor, " selected"] | slice) -> Ba
 
 
 def split_edges(tree: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A batch of graphs and trees of tensors on its edges as a rows tree; the ``split`` of a task on graphs.
-
-    Args:
-        tree: the batch, followed by tensors ``(edges, ...)``, trees of them, or None.
+    """A batch of graphs, followed by trees of tensors ``(edges, ...)``, as a rows tree; the ``split`` of a graph task.
 
     Raises:
         ValueError: if a tensor does not have one row per edge, or the batch cannot be split.

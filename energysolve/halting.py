@@ -133,15 +133,58 @@ class EnergyChange(Halting):
 
 @dataclass(frozen=True)
 class GradientNorm(Halting):
-    """Fires where the Euclidean norm of the gradient, over all free variables of the sample, is at most ``tol``."""
+    """Fires where the Euclidean norm of the gradient, over all free variables of the sample, is small.
 
-    tol: float
+    Args:
+        tol: the largest norm at which it fires.
+        rtol: this many times the norm at iterate 0 is added to ``tol``.
+    """
+
+    tol: float = 0.0
+    rtol: float = 0.0
 
     def __post_init__(self):
-        check_nonnegative("GradientNorm", tol=self.tol)
+        check_nonnegative("GradientNorm", tol=self.tol, rtol=self.rtol)
 
-    def fires(self, info):
-        return info.gradient_norm <= self.tol
+    def init(self, energy):
+        return torch.zeros_like(energy) if self.rtol else ()
+
+    def update(self, info, state):
+        norm = info.gradient_norm
+        if not self.rtol:
+            return norm <= self.tol, state
+        initial = torch.where(info.step == 0, norm, state)
+        return norm <= self.tol + self.rtol * initial, initial
+
+
+@dataclass(frozen=True)
+class Stationary(Halting):
+    """The solver's default: neither the energy nor the slope tell of a lower answer.
+
+    Fires where the last step changed the energy by at most ``rtol`` times the descent since iterate 0, and the norm of
+    the gradient is at most ``gradient_rtol`` times that at iterate 0; or where the gradient is zero. A slow descent is
+    never taken for a minimum.
+
+    Args:
+        rtol: by default the 3/4 power of the precision of the energy (2e-12 in float64, 6e-6 in float32).
+        gradient_rtol: a share of the initial gradient.
+    """
+
+    rtol: float | None = None
+    gradient_rtol: float = 1e-5
+
+    def __post_init__(self):
+        check_nonnegative("Stationary", rtol=self.rtol or 0.0, gradient_rtol=self.gradient_rtol)
+
+    def init(self, energy):
+        return torch.zeros_like(energy)
+
+    def update(self, info, state):
+        norm = info.gradient_norm
+        initial = torch.where(info.step == 0, norm, state)
+        rtol = torch.finfo(norm.dtype).eps ** 0.75 if self.rtol is None else self.rtol
+        settled = (info.energy - info.previous_energy).abs() <= rtol * (info.initial_energy - info.energy).abs()
+        return (settled & (norm <= self.gradient_rtol * initial)) | (norm == 0), initial
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ class Uniform:
     """Entries uniform in ``[low, high)``; the defaults are the paper's (Algorithm 1).
 
     Args:
-        shape: of one row of ``y``: one sample for dense layouts, one edge for graphs.
-        low: lower bound.
-        high: upper bound.
+        shape: the shape of one row of ``y``: a sample in dense layouts, an edge of a graph.
+        low: the lower bound.
+        high: the upper bound.
 
     Example:
         >>> EnergySolver(energy, SGD(0.1), init=Uniform((20, 20))).minimize(x).y.shape
@@ -31,48 +31,34 @@ class Uniform:
     high: float = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "shape", _shape("Uniform", self.shape))
+        owner = type(self).__name__
+        object.__setattr__(self, "shape", _shape(owner, self.shape))
         if not self.low <= self.high:
-            raise ValueError(f"Uniform needs low <= high, got low={self.low!r} and high={self.high!r}.")
+            raise ValueError(f"{owner} needs low <= high, got low={self.low!r} and high={self.high!r}.")
 
     def __call__(self, x, layout, generator):
         return _draw(torch.rand, self.shape, x, layout, generator) * (self.high - self.low) + self.low
 
 
 @dataclass(frozen=True)
-class Symmetric:
-    """Symmetric matrices with entries uniform in ``[low, high)`` on and above the diagonal.
-
-    Args:
-        shape: ``(size, size)``.
-        low: lower bound.
-        high: upper bound.
-    """
+class Symmetric(Uniform):
+    """Symmetric matrices, shape ``(size, size)``, with entries uniform on and above the diagonal."""
 
     shape: Sequence[int]
-    low: float = -1.0
-    high: float = 1.0
 
     def __post_init__(self):
-        object.__setattr__(self, "shape", _shape("Symmetric", self.shape))
+        super().__post_init__()
         if len(self.shape) != 2 or self.shape[0] != self.shape[1]:
             raise ValueError(f"Symmetric needs the shape of a square matrix, such as (20, 20), got {self.shape!r}.")
-        if not self.low <= self.high:
-            raise ValueError(f"Symmetric needs low <= high, got low={self.low!r} and high={self.high!r}.")
 
     def __call__(self, x, layout, generator):
-        drawn = Uniform(self.shape, self.low, self.high)(x, layout, generator)
+        drawn = super().__call__(x, layout, generator)
         return drawn.triu() + drawn.triu(1).mT
 
 
 @dataclass(frozen=True)
 class Normal:
-    """Entries normal with mean 0.
-
-    Args:
-        shape: the shape of one row of ``y``.
-        std: the standard deviation.
-    """
+    """Normal entries with mean 0 and standard deviation ``std``; ``shape`` is that of one row of ``y``."""
 
     shape: Sequence[int] | int
     std: float = 1.0
@@ -88,11 +74,7 @@ class Normal:
 
 @dataclass(frozen=True)
 class Zeros:
-    """Entries zero.
-
-    Args:
-        shape: the shape of one row of ``y``.
-    """
+    """Zeros; ``shape`` is that of one row of ``y``."""
 
     shape: Sequence[int] | int
 
@@ -108,7 +90,7 @@ class FromInput:
     """Initial answers computed from the problem, such as the noisy image to denoise, or the output of another model.
 
     Args:
-        function: from ``x`` to ``y``; by default ``y`` is ``x``.
+        function: maps ``x`` to ``y``; by default ``y`` is ``x``.
 
     Example:
         >>> EnergySolver(energy, SGD(0.1), init=FromInput(lambda x: x["image"]))

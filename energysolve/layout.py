@@ -183,6 +183,14 @@ class Segment(Layout):
         return matrix[self.index]
 
     def select(self, samples):
+        if len(samples.unique()) < len(samples):  # samples that repeat have their rows one after the other
+            counts = torch.bincount(self.index, minlength=self.batch)
+            lengths = counts[samples]
+            index = torch.repeat_interleave(torch.arange(len(samples), device=samples.device), lengths)
+            before = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
+            first = (counts.cumsum(0) - counts)[samples][index]
+            rows = self.index.argsort(stable=True)[first + torch.arange(len(index), device=index.device) - before]
+            return Segment(index, len(samples)), rows
         position = self.index.new_full((self.batch,), -1)
         position[samples] = torch.arange(len(samples), device=self.index.device)
         rows = (position[self.index] >= 0).nonzero().squeeze(1)

@@ -14,11 +14,7 @@ from .version import __version__
 def environment(device: str = "cpu") -> dict[str, Any]:
     """Versions, hardware and date, as plain JSON."""
     return {
-        "versions": {
-            "energysolve": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-        },
+        "versions": {"energysolve": __version__, "python": platform.python_version(), "torch": torch.__version__},
         "hardware": {
             "cpu": _cpu_model(),
             "cores": os.cpu_count(),

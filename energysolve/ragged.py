@@ -59,7 +59,7 @@ class Ragged:
         return int(self.lengths.max()) if len(self) else 0
 
     def select(self, samples: Tensor | slice) -> "Ragged":
-        """The samples with these indices, in this order. Waits for the device, which knows their sizes."""
+        """The samples with these indices, in this order. Waits for their sizes on the device."""
         lengths = self.lengths[samples]
         starts = (self.lengths.cumsum(0) - self.lengths)[samples]
         return Ragged(self.values.index_select(0, _runs(starts, lengths)), lengths)
@@ -128,13 +128,6 @@ def rows_cat(a: Tree, b: Tree) -> Tree:
     if tree_structure(a) != tree_structure(b):
         raise ValueError(f"The trees differ in structure: {tree_structure(a)} and {tree_structure(b)}.")
     return tree_map(_cat, a, b)
-
-
-def rows_detach(tree: Tree) -> Tree:
-    """The rows tree with every tensor in it detached."""
-    return tree_map(
-        lambda leaf: Ragged(leaf.values.detach(), leaf.lengths) if isinstance(leaf, Ragged) else leaf.detach(), tree
-    )
 
 
 def _cat(a: Tensor | Ragged, b: Tensor | Ragged) -> Tensor | Ragged:

@@ -1,4 +1,4 @@
-"""Recorders: what a solve keeps besides its answers."""
+"""Recorders: data that a solve stores besides its answers."""
 
 from abc import ABC
 from dataclasses import dataclass

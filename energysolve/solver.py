@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,10 +16,10 @@ from .engine.compiled import COMPILE_OPTIONS as COMPILE_OPTIONS
 from .engine.compiled import advance_compiled
 from .engine.loop import Descent
 from .engine.solve import Solve
-from .halting import EnergyChange, Halting
+from .halting import Halting, Stationary
 from .initializers import Initializer
-from .layout import Layout, LayoutFunction, SelectFunction, check_free, layout_of
-from .optimizers.base import InnerOptimizer
+from .layout import Layout, LayoutFunction, SelectFunction, check_free, first_tensor, layout_of, select_problems
+from .optimizers import LBFGS, InnerOptimizer
 from .pretrained.saving import Pretrained
 from .recorders import Nothing, Recorder
 from .solution import Solution
@@ -31,12 +32,14 @@ class EnergySolver(Pretrained, nn.Module):
     Args:
         energy: a callable ``energy(x, y) -> (batch,)``, or ``energy(x, y, z)`` with a scratchpad: an `Energy`, another
             module or a plain function.
-        optimizer: the inner optimizer, such as ``SGD(lr=0.1)``.
+        optimizer: the inner optimizer; by default one that chooses its steps.
         init: initial answers, ``(x, layout, generator) -> y``; without it, every call of `minimize` needs ``y``.
-        halting: the criterion that stops each sample.
+        halting: the criterion that stops each sample; the default never calls a point of clearly positive slope
+            converged.
         differentiation: how gradients reach the parameters of the energy and ``x``.
         recorder: what to keep besides the answer.
-        max_steps: the largest number of steps of a sample.
+        max_steps: the largest number of steps of a sample, trials that its optimizer refuses included.
+        restarts: each problem is solved from so many initial answers in one batch, and the lowest energy wins.
         layout: from ``x`` to the layout of its answers; by default see `energysolve.layout.layout_of`.
         select: ``select(x, samples)``, the problems with these indices, which may repeat; needed where ``x`` is not
             made of tensors with one row per sample. By default see `energysolve.layout.select_problems`.
@@ -63,13 +66,14 @@ class EnergySolver(Pretrained, nn.Module):
     def __init__(
         self,
         energy: Callable[..., Tensor],
-        optimizer: InnerOptimizer,
+        optimizer: InnerOptimizer = LBFGS(),  # noqa: B008  (frozen)
         *,
         init: Initializer | None = None,
-        halting: Halting = EnergyChange(rtol=1e-5).patience(2),  # noqa: B008  (frozen)
+        halting: Halting = Stationary(),  # noqa: B008  (frozen)
         differentiation: Differentiation = Detached(),  # noqa: B008  (frozen)
         recorder: Recorder = Nothing(),  # noqa: B008  (frozen)
         max_steps: int = 100,
+        restarts: int = 1,
         layout: LayoutFunction | None = None,
         select: SelectFunction | None = None,
         scratchpad: Initializer | None = None,
@@ -93,6 +97,7 @@ class EnergySolver(Pretrained, nn.Module):
         self.differentiation = differentiation
         self.recorder = recorder
         self.max_steps = max_steps
+        self.restarts = restarts
         self.layout = layout
         self.select = select
         self.scratchpad = scratchpad
@@ -105,6 +110,12 @@ class EnergySolver(Pretrained, nn.Module):
                 "the shrinking batch. Leave out one of the two."
             )
         check_whole("EnergySolver", least=0, max_steps=max_steps)
+        check_whole("EnergySolver", least=1, restarts=restarts)
+        if restarts > 1 and not isinstance(recorder, Nothing):
+            raise ValueError(
+                f"restarts={restarts} keeps the best of several solves, but {recorder!r} would record all of them. "
+                "Leave out one of the two."
+            )
         if sync_every is not None:
             check_whole("EnergySolver", least=1, sync_every=sync_every)
         self.differentiation.check(halting)
@@ -221,6 +232,26 @@ class EnergySolver(Pretrained, nn.Module):
         return "\n".join(f"{name}={part}," for name, part in shown.items())
 
     def _minimize(self, x, y, z, max_steps, generator) -> Solution:
+        if self.restarts > 1:
+            return self._best_of_restarts(x, y, z, max_steps, generator)
+        return self._once(x, y, z, max_steps, generator)
+
+    def _best_of_restarts(self, x, y, z, max_steps, generator) -> Solution:
+        if y is not None or z is not None:
+            raise ValueError("restarts draw their own initial answers: leave out y and z, or solve with restarts=1.")
+        layout = self.layout_of(x)
+        count = torch.arange(layout.batch, device=_device_of(x))
+        many = select_problems(x, count.repeat_interleave(self.restarts), layout, self.select)
+        found = self._once(many, None, None, max_steps, generator)
+        energy = found.energy.nan_to_num(nan=torch.inf).view(layout.batch, self.restarts)
+        best = count * self.restarts + (energy.argmin(1) if layout.batch else count)
+        _, rows = self.layout_of(many).select(best)
+        y, z = (tree_map(lambda leaf: leaf.index_select(0, rows), tree) for tree in (found.y, found.z))
+        kept = replace(found, y=y, z=z)
+        names = ("energy", "steps", "status", "evaluations", "gradient_norm")
+        return replace(kept, **{name: getattr(found, name)[best] for name in names})
+
+    def _once(self, x, y, z, max_steps, generator) -> Solution:
         solve, free = self._prepare(x, y, z, max_steps, generator)
         if solve.layout.batch == 0:
             return _empty(free)
@@ -228,7 +259,7 @@ class EnergySolver(Pretrained, nn.Module):
         found = differentiation.minimize(solve, free)
         y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
         with torch.no_grad():
-            gradient_norm = solve.layout.norm(self.optimizer.residual(found.at))
+            gradient_norm = solve.layout.norm(self.optimizer.residual(found.at._replace(layout=solve.layout)))
         return Solution(
             y, z, found.at.energy, found.steps, found.status, found.record, found.evaluations, gradient_norm
         )
@@ -275,6 +306,11 @@ _PARAMETERS = [*inspect.signature(EnergySolver.__init__).parameters.values()][1:
 PARTS = {parameter.name: parameter.default for parameter in _PARAMETERS}
 """The parts of a solver (the arguments of its constructor) with their defaults."""
 _ALWAYS_SHOWN = ("optimizer", "init", "halting", "differentiation", "recorder", "max_steps")
+
+
+def _device_of(x: Any) -> Any:
+    tensor = first_tensor(x)
+    return None if tensor is None else tensor.device
 
 
 def _cloned(leaf: Any) -> Any:

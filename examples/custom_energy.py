@@ -1,7 +1,7 @@
-"""A custom energy: where is a receiver, given noisy distances to beacons?
+"""A custom energy: the position of a receiver, given its distances to beacons.
 
-An energy is any function of a batch of problems ``x`` and candidate answers ``y`` that returns one number a sample.
-Here the problem is a dict of tensors, and the answer a position in the plane.
+An energy is any function of a batch of problems ``x`` and candidate answers ``y`` that returns one number per sample.
+Here a problem is a dict of tensors, and an answer a position in the plane.
 """
 
 import torch
@@ -11,7 +11,7 @@ from energysolve.testing import check_energy
 
 
 def ranging(x, y):
-    """How badly the position ``y (batch, 2)`` explains the distances that were measured to the beacons."""
+    """The misfit of the position ``y (batch, 2)`` to the measured distances from the beacons."""
     distance = (x["beacons"] - y.unsqueeze(1)).norm(dim=-1)
     return (distance - x["measured"]).square().sum(-1)
 
@@ -22,7 +22,7 @@ def main() -> None:
     beacons = torch.tensor([[3.0, 0.0], [0.0, 3.0], [-3.0, 0.0], [0.0, -3.0], [3.0, 3.0]]).expand(100, 5, 2)
     x = {"beacons": beacons, "measured": (beacons - position.unsqueeze(1)).norm(dim=-1)}
 
-    check_energy(ranging, x, position + 0.1)  # one energy a sample, samples apart, derivatives right
+    check_energy(ranging, x, position + 0.1)  # one energy per sample, independent samples, correct derivatives
 
     solver = EnergySolver(ranging, SGD(lr=0.1), init=Zeros((2,)), halting=GradientNorm(1e-5), max_steps=500)
     solution = solver.minimize(x)

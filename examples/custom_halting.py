@@ -1,4 +1,4 @@
-"""Custom halting criteria: a decorated function, and a class with memory; with the property test of each.
+"""Custom halting criteria, a decorated function and a class with state, and a property test.
 
 Needs the ``testing`` extra (hypothesis).
 """
@@ -15,7 +15,7 @@ from energysolve.testing import check_halting
 
 @halting
 def descended(info):
-    """Fires where the energy has fallen to a hundredth of where it began."""
+    """Fires where the energy has fallen to a hundredth of its initial value."""
     return info.energy <= 0.01 * info.initial_energy
 
 
@@ -23,7 +23,7 @@ def descended(info):
 class Stalled(Halting):
     """Fires where the lowest energy so far is ``n`` iterates old.
 
-    The lowest energy and its age are carried by the loop: the object itself never changes.
+    The loop carries the lowest energy and its age; the object itself never changes.
     """
 
     n: int
@@ -49,7 +49,7 @@ x = torch.zeros(64, 2)
 @settings(max_examples=20, deadline=None, database=None)
 @given(n=st.integers(1, 10), seed=st.integers(0, 1000))
 def test_more_patience_never_takes_fewer_steps(n, seed):
-    check_halting(Stalled(n))  # a decision for each sample, samples apart, no state on the object
+    check_halting(Stalled(n))  # one decision per sample, independent samples, no state on the object
     y = torch.randn(16, 2, generator=torch.Generator().manual_seed(seed))
     sooner = solver.replace(halting=Stalled(n)).minimize(x[:16], y)
     later = solver.replace(halting=Stalled(n + 1)).minimize(x[:16], y)

@@ -1,7 +1,7 @@
 """A scratchpad: free variables besides the answer, minimized together with it.
 
-Half of the entries of a matrix of rank 2 were observed. An energy of the answer alone says nothing about the others,
-and they stay where they began. With factors as a scratchpad ``z``, the energy can say that the answer has rank 2.
+Half of the entries of a matrix of rank 2 are observed. An energy of the answer alone does not depend on the others,
+which keep their initial values. With factors as a scratchpad ``z``, the energy can express that the answer has rank 2.
 """
 
 import torch
@@ -12,12 +12,12 @@ SIZE, RANK = 16, 2
 
 
 def observed(x, y):
-    """The answer agrees with what was observed."""
+    """The answer agrees with the observed entries."""
     return (x["mask"] * (y - x["entries"])).square().sum((-2, -1))
 
 
 def low_rank(x, y, z):
-    """The answer agrees with what was observed, and is a product of the factors ``z (batch, 2, SIZE, RANK)``."""
+    """The answer agrees with the observed entries and is the product of the factors ``z (batch, 2, SIZE, RANK)``."""
     product = z[:, 0] @ z[:, 1].transpose(-2, -1)
     return observed(x, y) + (y - product).square().sum((-2, -1))
 
@@ -38,7 +38,7 @@ def main() -> None:
         squares = (solution.y - matrix).square() * (1 - mask)
         error = (squares.sum((-2, -1)) / (1 - mask).sum((-2, -1))).median().item()
         steps = solution.steps.float().mean().item()
-        print(f"{name} scratchpad: median error {error:.1e} on entries that were not observed, {steps:.0f} steps")
+        print(f"{name} scratchpad: median error {error:.1e} on unobserved entries, {steps:.0f} steps")
 
 
 if __name__ == "__main__":

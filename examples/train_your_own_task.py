@@ -1,6 +1,7 @@
-"""Training an energy on a task of your own: sorting six numbers.
+"""Training an energy on a custom task: sorting six numbers.
 
-A task draws problems with their answers, and judges solutions. The trainer finds an energy whose minimum is the answer.
+A task draws problems with their answers and defines the error. The trainer learns an energy with its minimum at the
+answer.
 """
 
 import torch
@@ -11,7 +12,7 @@ from energysolve.training import Progress, ReplayBuffer, Trainer
 
 
 class Sorting(Task):
-    """Put numbers in order; ``x`` and the target are ``(batch, size)``."""
+    """Sort numbers; ``x`` and the target are ``(batch, size)``."""
 
     difficulties = ("same", "harder")
 
@@ -44,7 +45,7 @@ def main() -> None:
     )
     trainer.fit(400, show)
 
-    # The solver now thinks as long as each problem needs.
+    # The solver now takes as many steps as each problem needs.
     solver = solver.replace(halting=EnergyChange(rtol=1e-4).patience(2), max_steps=200)
     generator = torch.Generator().manual_seed(2)
     for difficulty in task.difficulties:

@@ -1,55 +1,16 @@
-"""Conjugate gradients against a direct solver, and what Implicit reports rather than hides."""
+"""What Implicit reports rather than hides, and Truncated where a sample became NaN before its last steps."""
 
 import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from energysolve import SGD, Dense, EnergySolver, GradientNorm, Implicit, Projected, Segment
+from energysolve import SGD, Detached, EnergySolver, GradientNorm, Implicit, Never, Projected, Status, Truncated
 from energysolve.differentiation import DifferentiationWarning
 from energysolve.engine.linear import CG
-from energysolve.optimizers import Box
+from energysolve.optimizers import Box, InnerOptimizer
 
 DOUBLE = torch.float64
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 2**16))
-def test_cg_solves_each_system_as_a_direct_solver_does(batch, n, seed):
-    generator = torch.Generator().manual_seed(seed)
-    root = torch.randn(batch, n, n, generator=generator, dtype=DOUBLE)
-    matrix = root @ root.mT + 0.1 * torch.eye(n, dtype=DOUBLE)
-    right = torch.randn(batch, n, generator=generator, dtype=DOUBLE)
-    right[0] = 0
-    found = CG(max_steps=20 * n).solve(lambda v: ((matrix @ v[0].unsqueeze(-1)).squeeze(-1),), (right,), Dense(batch))
-    expected = torch.linalg.solve(matrix, right)
-    assert not found.failed.any()
-    assert (found.value[0][0] == 0).all()
-    torch.testing.assert_close(found.value[0], expected, rtol=1e-6, atol=1e-8)
-
-
-def test_cg_reports_negative_curvature_and_running_out_of_steps():
-    diagonal = torch.tensor([[1.0, 2.0], [1.0, -2.0], [1.0, 100.0], [0.0, 0.0], [torch.nan, 1.0]], dtype=DOUBLE)
-    right = torch.ones(5, 2, dtype=DOUBLE)
-    found = CG(max_steps=1).solve(lambda v: (diagonal * v[0],), (right,), Dense(5))
-    assert found.indefinite.tolist() == [False, True, False, True, True]
-    assert found.failed.tolist() == [True] * 5
-    full = CG().solve(lambda v: (diagonal * v[0],), (right,), Dense(5))
-    assert full.failed.tolist() == [False, True, False, True, True]
-    torch.testing.assert_close(full.value[0][0], 1 / diagonal[0])
-    assert (full.value[0][full.failed] == 0).all()
-
-
-def test_cg_on_segments_with_several_leaves():
-    index = torch.tensor([0, 1, 0, 2, 2, 1])
-    a, b = torch.rand(6, 2, dtype=DOUBLE) + 0.5, torch.rand(6, dtype=DOUBLE) + 0.5
-    right = (torch.randn(6, 2, dtype=DOUBLE), torch.randn(6, dtype=DOUBLE))
-    found = CG().solve(lambda v: (a * v[0], b * v[1]), right, Segment(index, 3))
-    assert not found.failed.any()
-    torch.testing.assert_close(found.value[0], right[0] / a)
-    torch.testing.assert_close(found.value[1], right[1] / b)
 
 
 def gradient_of(solver, x, y, weight):
@@ -127,3 +88,63 @@ def test_a_linear_solve_that_fails_is_reported():
     with pytest.warns(DifferentiationWarning, match="tolerance of the linear solver"):
         solution.y.sum().backward()
     assert (weight.grad == 0).all()
+
+
+def test_a_large_answer_inside_a_box_is_not_taken_for_one_on_a_constraint():
+    weight = torch.tensor(2.0, dtype=DOUBLE, requires_grad=True)
+    x = torch.tensor([[30.0], [-40.0]], dtype=DOUBLE)
+    solver = EnergySolver(
+        lambda x, y: (y - weight * x).square().sum(-1),
+        Projected(SGD(0.3), Box(-100.0, 100.0)),
+        halting=GradientNorm(1e-10),
+        differentiation=Implicit(),
+    )
+    gradients, messages = gradient_of(solver, x, torch.ones_like(x), weight)
+    assert gradients == pytest.approx([30.0, -40.0])
+    assert not messages
+
+
+@pytest.mark.parametrize(("count", "shown"), [(20, r"18, 19\]$"), (21, r"18, 19\] \.\.\.$")])
+def test_long_lists_of_samples_are_cut(count, shown):
+    x = torch.ones(count, 1)
+    solver = EnergySolver(
+        lambda x, y: (y - x).square().sum(-1),
+        SGD(0.1),
+        halting=GradientNorm(1e-6),
+        max_steps=1,
+        differentiation=Implicit(),
+    )
+    with pytest.warns(DifferentiationWarning, match=f"{count} of {count} samples did not converge .*" + shown):
+        solver.minimize(x, torch.zeros_like(x))
+
+
+class Leap(InnerOptimizer):
+    """Gradient descent with a large second step."""
+
+    def init(self, free):
+        return torch.zeros((), dtype=DOUBLE)
+
+    def step(self, at, state, evaluate):
+        length = torch.where(state == 1, 0.5, 0.05)
+        return tuple(y - length * slope for y, slope in zip(at.free, at.gradient, strict=True)), state + 1
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_sample_that_was_nan_before_the_last_steps(k):
+    """The leap takes the first sample behind a wall; the small steps from where it stood are finite again."""
+    weight = torch.tensor(1.0, dtype=DOUBLE, requires_grad=True)
+    x = torch.tensor([[0.5], [-10.0]], dtype=DOUBLE)
+    y = torch.ones(2, 1, dtype=DOUBLE)
+
+    def energy(x, y):
+        return weight * torch.where(y < x, torch.nan, y.square()).sum(-1)
+
+    solver = EnergySolver(energy, Leap(), halting=Never(), max_steps=5)
+    found = [solver.replace(differentiation=mode).minimize(x, y) for mode in (Detached(), Truncated(k))]
+    for solution in found:
+        assert solution.status.tolist() == [Status.NONFINITE, Status.MAX_STEPS]
+        assert solution.steps.tolist() == [1, 5]
+        assert torch.equal(solution.y, found[0].y)
+    gradients = [torch.autograd.grad(value, weight, retain_graph=True)[0].item() for value in found[1].y.squeeze(1)]
+    assert gradients[0] == 0
+    assert gradients[1] == pytest.approx(-2 * 0.05 * k * found[0].y[1].item() / 0.9)

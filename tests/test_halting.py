@@ -74,6 +74,7 @@ def change(atol, rtol):
 CASES = [
     (EnergyChange(atol=1.0), change(1.0, 0.0)),
     (EnergyChange(rtol=0.5), change(0.0, 0.5)),
+    (EnergyChange(rtol=1.0), change(0.0, 1.0)),
     (EnergyChange(atol=0.5, rtol=0.5), change(0.5, 0.5)),
     (GradientNorm(2.0), lambda info, i: norm(info.gradient, i) <= 2.0),
     (StepNorm(2.0), lambda info, i: info.step > 0 and norm(info.free, i, info.previous) <= 2.0),
@@ -88,7 +89,7 @@ CASES = [
 
 
 @settings(max_examples=50, deadline=None)
-@pytest.mark.parametrize(("criterion", "holds"), CASES, ids=[repr(case[0]) for case in CASES])
+@pytest.mark.parametrize(("criterion", "holds"), CASES, ids=[repr(case[0]).partition(" at 0x")[0] for case in CASES])
 @given(infos())
 def test_a_criterion_fires_where_its_definition_holds(criterion, holds, infos):
     assert decide(criterion, infos) == [[bool(holds(info, i)) for i in range(3)] for info in infos]
@@ -108,6 +109,10 @@ def test_combinations(infos, first, second, n):
     ]
     assert decide(a.patience(n), infos) == in_a_row
     assert decide(a.patience(n).patience(2), infos) == decide(a.patience(n + 1), infos)
+    long, short = a.patience(n), b.patience(2)  # with memory on both sides
+    each = torch.tensor(decide(long, infos)), torch.tensor(decide(short, infos))
+    assert decide(long | short, infos) == (each[0] | each[1]).tolist()
+    assert decide(long & short, infos) == (each[0] & each[1]).tolist()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from energysolve import Dense, Segment
 from energysolve.engine.objective import Objective
-from energysolve.layout import layout_of
+from energysolve.layout import check_free, layout_of, select_problems
 from energysolve.optimizers.base import Evaluation
 
 TREES = st.sampled_from([((),), ((3,),), ((2, 2),), ((4,), ()), ((0,), (2,))])
@@ -85,3 +85,85 @@ def test_selection_keeps_the_rows_of_the_chosen_samples(case, data):
 )
 def test_the_default_is_the_leading_size_of_the_first_tensor(x, batch):
     assert layout_of(x) == Dense(batch)
+
+
+def test_problems_are_selected_by_samples_by_rows_or_not_at_all():
+    index = torch.tensor([1, 0, 2, 1, 0])
+    layout, samples = Segment(index, 3), torch.tensor([2, 1])
+    x = {
+        "index": index,
+        "a copy of the index": index.clone(),  # belongs to the rows like any other tensor
+        "rows": torch.arange(10.0).view(5, 2),
+        "samples": torch.arange(6.0).view(3, 2),
+        "shared": torch.arange(4),
+        "number": torch.tensor(3.0),
+        "name": "problem",
+    }
+    found = select_problems(x, samples, layout)
+    assert found["index"].tolist() == [1, 0, 1]  # rows 0, 2 and 3, of samples 1, 2 and 1
+    assert found["a copy of the index"].tolist() == [1, 2, 1]
+    assert torch.equal(found["rows"], x["rows"][[0, 2, 3]])
+    assert torch.equal(found["samples"], x["samples"][[2, 1]])
+    assert all(found[name] is x[name] for name in ("shared", "number", "name"))
+    dense = select_problems((x["samples"], index, 3), samples, Dense(3))
+    assert torch.equal(dense[0], x["samples"][[2, 1]])
+    assert dense[1:] == (index, 3)
+
+
+def test_a_selection_has_its_samples_in_the_order_asked_for():
+    layout = Segment(torch.tensor([1, 0, 2, 1]), 3)
+    part, rows = layout.select(torch.tensor([2, 1]))
+    assert (part.index.tolist(), part.batch, rows.tolist()) == ([1, 0, 1], 2, [0, 2, 3])
+    part, rows = Dense(3).select(torch.tensor([2, 1]))
+    assert (part, rows.tolist()) == (Dense(2), [2, 1])
+
+
+def test_selection_of_problems_takes_rows_by_their_number():
+    index = torch.tensor([0, 0, 1, 2, 2])
+    x = {
+        "index": index,
+        "edges": (leaf(5, (2,), 0), index.clone()),
+        "samples": leaf(3, (4,), 1),
+        "shared": leaf(4, (2,), 2),
+        "scalar": torch.tensor(1.0),
+        "name": "problem",
+    }
+    found = select_problems(x, torch.tensor([2, 0]), Segment(index, 3))
+    rows = [0, 1, 3, 4]
+    assert found["index"].tolist() == [1, 1, 0, 0]
+    assert torch.equal(found["edges"][0], x["edges"][0][rows])
+    assert torch.equal(found["edges"][1], index[rows])  # only the index of the layout is numbered anew
+    assert torch.equal(found["samples"], x["samples"][[2, 0]])
+    for name in ("shared", "scalar", "name"):
+        assert found[name] is x[name]
+
+
+def test_dense_selection_may_repeat_samples():
+    x = (leaf(3, (2,), 0), leaf(3, (), 1), leaf(2, (3,), 2))
+    found = select_problems(x, torch.tensor([1, 1]), Dense(3))
+    assert torch.equal(found[0], x[0][[1, 1]])
+    assert torch.equal(found[1], x[1][[1, 1]])
+    assert found[2] is x[2]
+
+
+def test_a_function_that_selects_replaces_the_default():
+    select = lambda x, samples: (x, samples.tolist())  # noqa: E731
+    assert select_problems("x", torch.tensor([1]), Dense(2), select) == ("x", [1])
+
+
+def test_stand_ins_are_valid_samples_and_valid_samples_stay():
+    valid = torch.tensor([False, True, False, True])
+    assert Dense(4).stand_in(valid).tolist() == [1, 1, 1, 3]
+    assert Segment(torch.tensor([0, 1, 2, 3]), 4).stand_in(valid) is None
+
+
+def test_answers_on_several_devices():
+    meta = torch.empty(2, device="meta")
+    with pytest.raises(ValueError, match=r"y is on meta and x on cpu"):
+        check_free("y", (torch.zeros(2), meta), torch.zeros(2), Dense(2))
+    with pytest.raises(ValueError, match=r"y is on meta and x on cpu"):
+        check_free("y", (torch.zeros(2), meta), "no tensor", Dense(2))
+    with pytest.raises(ValueError, match=r"y is on cpu and x on meta"):
+        check_free("y", (torch.zeros(2),), meta, Dense(2))
+    check_free("y", (meta, meta), meta, Dense(2))
+    check_free("y", (meta, meta), "no tensor", Dense(2))

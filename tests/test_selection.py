@@ -7,7 +7,7 @@ import torch
 
 from energysolve import SGD, Dense, EnergySolver, GradientNorm, Implicit, MLPEnergy, Status, Truncated, Unroll
 from energysolve.engine.compaction import CompactionWarning
-from energysolve.landscape.descents import descent
+from energysolve.landscape import descent
 from energysolve.testing import check_energy, check_halting, check_optimizer
 
 COUNT = 6

@@ -1,8 +1,8 @@
-"""Step size and tolerance of the shipped addition energy at test time, on problems kept for development.
+"""Step size and tolerance of the shipped addition energy at test time, on development problems.
 
     python docs/experiments/addition_settings.py    # writes docs/results/addition-settings.json
 
-The problems come from a random stream of their own: neither training nor ``energysolve solve`` ever draws from it.
+The problems have their own random stream, which neither training nor ``energysolve solve`` uses.
 """
 
 import json
@@ -18,7 +18,7 @@ PROBLEMS, SEED = 250, 0
 
 
 def main() -> None:
-    """Solve the same problems with every setting."""
+    """Solve the same problems with all settings, and write the result file."""
     task, solver = Addition(), EnergySolver.from_pretrained("addition-mlp")
     problems = {}
     for difficulty in task.difficulties:

@@ -1,14 +1,14 @@
-"""What a block of a matrix tells of its missing entries: the limit of energies that see few numbers of a problem.
+"""Completion of a block of a matrix from its own entries: the limit of energies that see few numbers of a problem.
 
     python docs/experiments/blocks.py --output docs/results/blocks.json
 
-Let an energy be any function ``f(P x + Q y)`` of ``w`` linear functions of problem and answer, as a network is whose
-first layer has ``w`` units. A change of the problem whose image under ``P`` is the image of an answer under ``Q`` only
-moves the landscape: if ``P d = Q e``, then ``E(x + d, y - e) = E(x, y)``. So where ``Q`` maps no two answers to one and
-the minimum is unique, it is a linear function of ``x`` plus some function of ``w - y_dim`` numbers, the part of ``P x``
-that no answer reaches: 112 for matrices of 20 x 20 and the paper's 512 units, however deep the network.
+Let the energy be a function ``f(P x + Q y)`` of ``w`` linear functions of problem and answer, like a network with
+``w`` units in its first layer. A change of the problem whose image under ``P`` lies in the image of ``Q`` only shifts
+the energy landscape: if ``P d = Q e``, then ``E(x + d, y - e) = E(x, y)``. So if ``Q`` is injective and the minimum is
+unique, it is a linear function of ``x`` plus some function of ``w - y_dim`` numbers, the part of ``P x`` outside the
+image of ``Q``: 112 numbers for 20 x 20 matrices and the paper's 512 units, however deep the network is.
 
-Here these numbers are the entries of a block, half of them missing, and the function is the best there is: the
+Here these numbers are the entries of a block, half of them missing, and the function is the best possible one: the
 posterior mean of the block, by Gibbs sampling. All other entries are copied.
 """
 
@@ -23,13 +23,13 @@ from energysolve.seeding import stream
 from energysolve.tasks import Completion
 
 BLOCKS = ((6, 19), (8, 14), (10, 11))
-"""Rows and columns, for 112 entries or a little less or more."""
+"""Rows and columns of blocks with about 112 entries."""
 _GIBBS: dict[str, Any] = {"sweeps": 1000, "burn_in": 200, "chains": 4}
 _CHUNK = 50
 
 
 def measure(problems: int, seed: int) -> dict[str, Any]:
-    """Errors over that of copying, of the block and of the whole matrix, by block and difficulty, as JSON."""
+    """Errors of the block and of the whole matrix, relative to copying, by block and difficulty, JSON-able."""
     rows = []
     for shape in BLOCKS:
         row: dict[str, Any] = {"block": list(shape)}
@@ -40,7 +40,7 @@ def measure(problems: int, seed: int) -> dict[str, Any]:
 
 
 def _judged(shape: tuple[int, int], difficulty: str, problems: int, seed: int) -> dict[str, float]:
-    """The chains are finite: what is expected of the error from that is taken off."""
+    """The errors, less the part that is expected from the finite length of the chains."""
     whole, block = Completion(), Completion(*shape)
     generator = stream(f"blocks {shape} {difficulty}", seed)
     errors, copying = [], []
@@ -64,7 +64,7 @@ def _judged(shape: tuple[int, int], difficulty: str, problems: int, seed: int) -
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Run the command line."""
     measured("blocks", measure, __doc__, arguments)
 
 

@@ -1,13 +1,14 @@
-"""What cubes of a matrix's probes tell of its missing entries: how many of them completion beyond copying takes.
+"""Completion with cubes of probes of a matrix: how many cubes it takes to be better than copying.
 
     python docs/experiments/cubes.py --output docs/results/cubes.json
 
-Of a low-rank matrix the missing entries are uncorrelated with those that are seen; the products of three of these,
-``X X^T X``, are the first functions that tell of them. Cubes ``(u^T X v)^3`` hold them: the mean of ``(u^T X v)^4``
-over all directions is ``|X|^4 + 2 tr (X X^T)^2`` times a constant. (Of inner products with matrices in all directions
-only ``|X|^4`` would be left, which tells nothing.) The answer here is the matrix that is seen plus
-``c sum_k He_3(u_k^T X v_k) u_k v_k^T`` for random directions, with ``He_3(s) = s^3 - 3 s`` and one coefficient ``c`` of
-least squares over problems of the training difficulty: as it is, and with what is seen left alone.
+The missing entries of a low-rank matrix are uncorrelated with the observed ones; products of three observed entries,
+``X X^T X``, are the lowest-order functions that carry information about them. Cubes ``(u^T X v)^3`` contain these
+products: the mean of ``(u^T X v)^4`` over all directions is ``|X|^4 + 2 tr (X X^T)^2`` times a constant. (For inner
+products with matrices in all directions it would be a multiple of ``|X|^4``, which carries no information.) The answer
+here is the observed matrix plus ``c sum_k He_3(u_k^T X v_k) u_k v_k^T`` for random directions, with
+``He_3(s) = s^3 - 3 s`` and a single coefficient ``c``, fitted by least squares on problems of the training difficulty;
+once for all entries, and once with the observed entries unchanged.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,9 +32,9 @@ class Cubes:
     """The correction by cubes along some directions.
 
     Args:
-        count: of directions, which are uniform on the spheres of either side.
-        unit: the standard deviation of an entry, so that probes have one of about one.
-        shape: of the matrices.
+        count: number of pairs of directions, uniform on the unit spheres.
+        unit: standard deviation of an entry; it normalizes the probes to about one.
+        shape: shape of the matrices.
         generator: source of randomness.
     """
 
@@ -44,13 +45,13 @@ class Cubes:
         self.unit = unit
 
     def __call__(self, x: Float[Tensor, "batch rows columns"]) -> Float[Tensor, "batch rows columns"]:
-        """The sum over all directions."""
+        """The sum of the corrections over all directions."""
         s = ((self.of_rows @ x) * self.of_columns).sum(-1) / self.unit
         return self.of_rows.T @ ((s**3 - 3 * s).unsqueeze(-1) * self.of_columns)
 
 
 def measure(problems: int, seed: int) -> dict[str, Any]:
-    """Errors over that of copying on fresh problems, by number of directions and difficulty, as JSON."""
+    """Errors on fresh problems relative to copying, by number of directions and difficulty, JSON-able."""
     task = Completion()
     unit = task.sample(_FITTED, "same", stream("cubes, unit", seed))[0].std().item()
     rows = []
@@ -83,7 +84,7 @@ def _fitted(cubes: Cubes, task: Completion, seed: int) -> Tensor:
 def _batches(
     cubes: Cubes, task: Completion, problems: int, difficulty: str, purpose: str, seed: int
 ) -> Iterator[tuple[Tensor, tuple[Tensor, Tensor]]]:
-    """What is missing, and the corrections of all entries and of the missing ones alone."""
+    """The missing part of the targets, and the corrections of all entries and of the missing entries alone."""
     generator = stream(purpose, seed)
     for begin in range(0, problems, _CHUNK):
         x, target = task.sample(min(_CHUNK, problems - begin), difficulty, generator)
@@ -92,7 +93,7 @@ def _batches(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Run the command line."""
     measured("cubes", measure, __doc__, arguments)
 
 

@@ -1,4 +1,4 @@
-"""The command line of the small experiments that take nothing but problems and a seed."""
+"""The command line of small experiments whose only arguments are the number of problems and the seed."""
 
 import argparse
 import shlex
@@ -16,10 +16,10 @@ def measured(
     """Parse ``--output``, ``--problems`` and ``--seed``, measure, and write the result file.
 
     Args:
-        name: of the script beside this module, and the kind of its results.
-        measure: from the number of problems and the seed, the results as JSON.
-        description: for ``--help``.
-        arguments: those of the command line if None.
+        name: name of the script beside this module, and the kind of its results.
+        measure: computes JSON-able results from the number of problems and the seed.
+        description: text for ``--help``.
+        arguments: arguments; None for those of the command line.
     """
     parser = argparse.ArgumentParser(prog=f"python docs/experiments/{name}.py", description=description)
     parser.add_argument("--output", type=Path, required=True)

@@ -1,8 +1,8 @@
-"""What polynomials of a matrix tell of its inverse: how far a method has to be from linear.
+"""The inverse approximated by polynomials of the matrix: how nonlinear a method has to be.
 
     python docs/experiments/polynomials.py --output docs/results/polynomials.json
 
-The answer is ``c_0 I + c_1 M + ... + c_d M^d`` with the coefficients of least squares over problems of the training
+The answer is ``c_0 I + c_1 M + ... + c_d M^d`` with least-squares coefficients, from problems of the training
 difficulty. Degree 0 is a multiple of the identity, degree 1 is linear in the problem.
 """
 
@@ -24,7 +24,7 @@ _FITTED = 10_000
 
 def powers(x: Float[Tensor, "batch n n"], degree: int) -> Float[Tensor, "batch n n terms"]:
     """``I, M, ..., M^degree`` of scaled matrices, in double precision."""
-    scaled = x.double() / (2 * x.shape[-1] / 3)  # by the expectation of an entry of the diagonal, but for the shift
+    scaled = x.double() / (2 * x.shape[-1] / 3)  # the expected diagonal entry without the shift
     terms = [torch.eye(x.shape[-1], dtype=torch.float64).expand_as(scaled)]
     for _ in range(degree):
         terms.append(terms[-1] @ scaled)
@@ -32,7 +32,7 @@ def powers(x: Float[Tensor, "batch n n"], degree: int) -> Float[Tensor, "batch n
 
 
 def measure(problems: int, seed: int, degrees: int = DEGREES) -> dict[str, Any]:
-    """The errors of the polynomials on fresh problems, by degree and difficulty, as JSON."""
+    """The errors of the polynomials on fresh problems, by degree and difficulty, JSON-able."""
     task = Inverse()
     x, target = task.sample(_FITTED, "same", stream("polynomials, fitted", seed))
     every = powers(x, degrees).flatten(0, 2)
@@ -52,7 +52,7 @@ def measure(problems: int, seed: int, degrees: int = DEGREES) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Run the command line."""
     measured("polynomials", measure, __doc__, arguments)
 
 

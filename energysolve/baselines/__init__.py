@@ -1,4 +1,4 @@
-"""Methods that the paper compares the energy with (Section 4.1), for vectors and matrices."""
+"""Methods to which the paper compares the energy model (Section 4.1), for vectors and matrices."""
 
 from .base import Baseline
 from .feedforward import Feedforward

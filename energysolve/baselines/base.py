@@ -4,6 +4,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from inspect import signature
 from itertools import islice, pairwise
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..solution import Solution, Status
 
 
 class Baseline(nn.Module, ABC):
-    """A method to compare energies with, which maps problems to answers in one or more steps.
+    """A method to compare energies with; maps problems to answers in one or more steps.
 
     Train it with `energysolve.training.SupervisedTrainer`, then use `solve`::
 
@@ -25,13 +26,13 @@ class Baseline(nn.Module, ABC):
         SupervisedTrainer(model, Addition(400), lr=1e-4, schedule=Constant()).fit(10_000)
         solution = model.solve(x, max_steps=20)
 
-    The answer to a sample does not depend on the others in its batch, random numbers aside. Subclasses implement
-    `loss`, `answers` and `config`.
+    The answer to a sample does not depend on the other samples in its batch, random numbers aside. Subclasses implement
+    `loss` and `answers`, and store each argument of the constructor as an attribute of the same name.
 
     Args:
-        x_dim: entries of one problem; ``x`` is flattened.
+        x_dim: number of entries of one problem; ``x`` is flattened.
         y_shape: the shape of one answer.
-        train_steps: steps in training.
+        train_steps: number of steps in training.
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
@@ -49,12 +50,12 @@ class Baseline(nn.Module, ABC):
 
     @property
     def y_dim(self) -> int:
-        """Entries of one answer."""
+        """Number of entries of one answer."""
         return math.prod(self.y_shape)
 
     @property
     def default_steps(self) -> int:
-        """The default number of steps of `solve`, that of training."""
+        """The default number of steps of `solve`."""
         return self.train_steps
 
     @abstractmethod
@@ -67,9 +68,9 @@ class Baseline(nn.Module, ABC):
         """The training loss, a mean over the batch.
 
         Args:
-            x: problems, ``x_dim`` entries each.
+            x: problems of ``x_dim`` entries each.
             target: their answers, ``(batch, *y_shape)``.
-            generator: source of random numbers, on the device of ``x``.
+            generator: source of randomness, on the device of ``x``.
 
         Raises:
             ValueError: if ``x`` or ``target`` has another shape.
@@ -79,9 +80,10 @@ class Baseline(nn.Module, ABC):
     def answers(self, x: Float[Tensor, "batch x_dim"], generator: torch.Generator | None) -> Iterator[Tensor]:
         """An endless, lazy iterator over the answers after 1, 2, 3, ... steps, each ``(batch, y_dim)``."""
 
-    @abstractmethod
     def config(self) -> dict[str, Any]:
-        """The arguments of the constructor, as plain JSON."""
+        """The arguments of the constructor, JSON-able."""
+        arguments = {name: getattr(self, name) for name in signature(type(self)).parameters}
+        return arguments | {"y_shape": list(self.y_shape)}
 
     @torch.no_grad()
     def iterates(
@@ -89,7 +91,7 @@ class Baseline(nn.Module, ABC):
     ) -> list[Float[Tensor, "batch *answer"]]:
         """The answers after 1 to ``steps`` steps, each ``(batch, *y_shape)``, without gradients.
 
-        With a generator in the same state, fewer steps give the beginning of the same list, and `solve` its last entry.
+        With a generator in the same state, fewer steps give a prefix of the list, and `solve` gives its last entry.
 
         Raises:
             ValueError: if ``x`` has the wrong shape or ``steps`` is not 1 or more.
@@ -108,13 +110,13 @@ class Baseline(nn.Module, ABC):
         """The answers after ``max_steps`` steps, without gradients.
 
         Args:
-            x: problems, ``x_dim`` entries each.
+            x: problems of ``x_dim`` entries each.
             max_steps: 1 or more; by default `default_steps`.
-            generator: source of random numbers, on the device of ``x``.
+            generator: source of randomness, on the device of ``x``.
 
         Returns:
-            The answers ``(batch, *y_shape)`` and their steps, with NaN as energies. The status is ``MAX_STEPS``, except
-            where the method stopped earlier (``CONVERGED``) or the answer is not finite (``NONFINITE``).
+            The answers ``(batch, *y_shape)`` and their steps, with NaN as energies. The status is ``CONVERGED`` where
+            the method stopped earlier, ``NONFINITE`` where the answer is not finite, otherwise ``MAX_STEPS``.
 
         Raises:
             ValueError: if ``x`` has the wrong shape or ``max_steps`` is not 1 or more.
@@ -129,7 +131,7 @@ class Baseline(nn.Module, ABC):
         return ", ".join(f"{name}={value}" for name, value in self.config().items())
 
     def _solution(self, y: Tensor, taken: Tensor, steps: int) -> Solution:
-        """A sample that took fewer than ``steps`` steps has stopped by itself."""
+        """The solution; samples that took fewer than ``steps`` steps count as converged."""
         status = torch.where(taken < steps, int(Status.CONVERGED), int(Status.MAX_STEPS))
         status = torch.where(y.isfinite().all(1), status, int(Status.NONFINITE))
         return replace(Solution.of_answers(self._shaped(y), steps=taken), status=status)
@@ -156,13 +158,13 @@ class Baseline(nn.Module, ABC):
 def hidden_layers(
     inputs: int, width: int, depth: int, *, activation: Callable[[], nn.Module] = nn.ReLU
 ) -> nn.Sequential:
-    """Linear layers, each followed by an activation, a ReLU by default (Tables 11 and 13 of the paper).
+    """Linear layers, each followed by an activation, by default a ReLU (Tables 11 and 13 of the paper).
 
     Args:
-        inputs: entries of the input.
+        inputs: number of entries of the input.
         width: units of each layer.
         depth: number of layers.
-        activation: makes a module.
+        activation: makes an activation module.
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.

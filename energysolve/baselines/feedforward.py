@@ -1,4 +1,4 @@
-"""One feedforward computation (Section 4.1 and Table 11 of the paper)."""
+"""A single feedforward pass (Section 4.1 and Table 11 of the paper)."""
 
 from collections.abc import Iterator, Sequence
 from itertools import repeat
@@ -12,11 +12,10 @@ from .base import Baseline, hidden_layers, mean_squares
 class Feedforward(Baseline):
     """A multilayer perceptron from problems to answers, trained on the mean squared error (Table 11).
 
-    It takes a single step whatever number is asked for: `iterates` repeats its answer, and the ``steps`` of a
-    solution are 1.
+    It always takes a single step: `iterates` repeats its answer, and the ``steps`` of a solution are 1.
 
     Args:
-        x_dim: entries of one problem; ``x`` is flattened.
+        x_dim: number of entries of one problem; ``x`` is flattened.
         y_shape: the shape of one answer.
         width: units of each hidden layer.
         depth: number of hidden layers.
@@ -38,11 +37,8 @@ class Feedforward(Baseline):
         return repeat(self(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        """From ``(batch, x_dim)`` to ``(batch, y_dim)``."""
+        """Map problems ``(batch, x_dim)`` to answers ``(batch, y_dim)``."""
         return self.head(self.hidden(x))
-
-    def config(self) -> dict[str, Any]:
-        return {"x_dim": self.x_dim, "y_shape": list(self.y_shape), "width": self.width, "depth": self.depth}
 
     def _solution(self, y, taken, steps):
         return super()._solution(y, taken.clamp(max=1), 1)

@@ -22,7 +22,7 @@ _KINDS: dict[str, type[Baseline]] = {
 
 
 def save(model: Baseline, folder: str | Path) -> None:
-    """Write the weights of a baseline and its constructor's arguments.
+    """Save the weights and the constructor's arguments of a baseline.
 
     Args:
         model: one of the library's baselines.
@@ -40,16 +40,16 @@ def save(model: Baseline, folder: str | Path) -> None:
     )
     config = {"class": name, "config": model.config(), "sha256": hashlib.sha256(weights).hexdigest()}
     folder.mkdir(parents=True, exist_ok=True)
-    # The weights first: a folder is recognized by its configuration.
+    # The weights first: a folder counts as complete once it has its configuration.
     write_atomic(folder / WEIGHTS, weights)
     write_json(folder / CONFIG, config)
 
 
 def load(folder: str | Path) -> Baseline:
-    """The baseline that `save` wrote, in evaluation mode, on the CPU.
+    """Load a baseline that `save` wrote, in evaluation mode, on the CPU.
 
     Raises:
-        FileNotFoundError: if the folder holds none.
+        FileNotFoundError: if the folder contains none.
         ValueError: if the files are damaged, do not belong together, or describe no baseline.
     """
     folder = Path(folder)
@@ -63,7 +63,7 @@ def load(folder: str | Path) -> Baseline:
     if hashlib.sha256(weights).hexdigest() != checksum:
         raise ValueError(f"{folder / WEIGHTS} was truncated or altered: its checksum is not that in {CONFIG}.")
     try:
-        with torch.random.fork_rng(devices=[]):  # the initialization that is overwritten leaves the user's state alone
+        with torch.random.fork_rng(devices=[]):  # the overwritten initialization leaves the user's random state alone
             model = kind(**arguments)
         model.load_state_dict(safetensors.torch.load(weights), assign=True)  # in the dtype of the file
     except (TypeError, ValueError, RuntimeError) as error:

@@ -1,7 +1,6 @@
-"""Direct iteration of a feedforward network, trained to denoise (Section 4.1 and Table 11 of the paper)."""
+"""Iteration of a feedforward network that is trained to denoise (Section 4.1 and Table 11 of the paper)."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,23 +13,21 @@ from .base import Baseline, hidden_layers, mean_squares
 class IterativeFeedforward(Baseline):
     """The iteration ``y <- f(x, y, level)`` of a network that is trained to denoise answers (Table 11).
 
-    The objective is the iterative denoising of Sohl-Dickstein et al. (2015, arXiv:1503.03585), with ``levels`` levels
-    of noise. At level ``n`` an answer is ``sqrt(1 - n/N) target + sqrt(n/N) noise`` with standard normal noise and
-    ``N = levels``, so that at the highest nothing of it is left. Every sample of a batch is corrupted at a level drawn
-    for it, and the network, which sees the problem, the corrupted answer and ``n/N``, is trained on the mean squared
-    error of the *target* itself.
+    The objective is the iterative denoising of Sohl-Dickstein et al. (2015, arXiv:1503.03585) with ``N = levels`` noise
+    levels. At level ``n`` an answer is ``sqrt(1 - n/N) target + sqrt(n/N) noise`` with standard normal noise; at the
+    highest level it is pure noise. A random level is drawn for each sample. The network sees the problem, the corrupted
+    answer and ``n/N``, and is trained on the mean squared error of its prediction of the *target*.
 
-    At test time ``y`` starts as standard normal noise, what the highest level has in training, and takes one step at
-    each level, from the highest to the lowest; further steps go on at the lowest. So every iterate is an answer. (The
-    next lower level as the goal of a step, which is the other way to write denoising down, leaves noise in the iterates
-    of the first steps, and on small problems it ended at errors several times as large.)
+    At test time ``y`` starts as standard normal noise and takes one step at each level, from the highest to the lowest;
+    further steps stay at the lowest. Every iterate is thus an answer. (The alternative, a step that predicts the next
+    lower level, leaves noise in the first iterates, and on small problems its errors were several times as large.)
 
     Args:
-        x_dim: entries of one problem; ``x`` is flattened.
+        x_dim: number of entries of one problem; ``x`` is flattened.
         y_shape: the shape of one answer.
         width: units of each hidden layer.
         depth: number of hidden layers.
-        levels: levels of noise, and the steps at test time by default: ``train_steps``.
+        levels: number of noise levels, and the default number of steps at test time (``train_steps``).
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
@@ -62,15 +59,5 @@ class IterativeFeedforward(Baseline):
     def forward(
         self, x: Float[Tensor, "batch x_dim"], y: Float[Tensor, "batch y_dim"], share: Float[Tensor, "batch 1"]
     ) -> Float[Tensor, "batch y_dim"]:
-        """One step.
-
-        Args:
-            x: problems.
-            y: answers to improve on.
-            share: the level of noise, as a share of the highest.
-        """
+        """One step from the answers ``y``; ``share`` is the noise level as a fraction of the highest."""
         return self.head(self.hidden(torch.cat([x, y, share], 1)))
-
-    def config(self) -> dict[str, Any]:
-        names = ("x_dim", "width", "depth", "levels")
-        return {"y_shape": list(self.y_shape)} | {name: getattr(self, name) for name in names}

@@ -1,9 +1,8 @@
-"""Iteration with a learned probability to halt: PonderNet (Banino, Balaguer and Blundell 2021, arXiv:2107.05407)."""
+"""Iteration with a learned halting probability: PonderNet (Banino, Balaguer and Blundell 2021, arXiv:2107.05407)."""
 
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,34 +16,34 @@ from .base import Baseline, hidden_layers, mean_squares
 class PonderNet(Baseline):
     """A step network with an output head and a halting head, as the paper's programmatic baseline (Table 13).
 
-    Step ``n`` maps the problem and the answer before it, zeros at first, to a new answer ``y_n`` and the probability
-    ``lambda_n`` to halt there if the sample has not halted before. The answer is the state: Table 13 knows no other,
-    the steps thus refine an answer as those of the energy do, and the first layer sees what the energy's sees. The
-    price is that nothing else is remembered from one step to the next.
+    Step ``n`` maps the problem and the previous answer, initially zero, to a new answer ``y_n`` and the probability
+    ``lambda_n`` of halting there if the sample has not halted before. The answer is the only state, since Table 13
+    mentions no other: steps refine an answer like those of the energy model, and the first layer has the same input.
+    Nothing else is carried from one step to the next.
 
-    *Training* takes ``train_steps`` steps, ``N``. The probability to halt at step ``n`` is ``p_n = lambda_n (1 -
-    lambda_1) ... (1 - lambda_{n-1})``, and what remains goes to step ``N``. The loss of a sample is ``sum_n p_n L_n +
-    beta KL(p || g)``, with the mean squared error ``L_n`` of ``y_n`` and gradients through all the steps. The prior
-    ``g`` is geometric with the probability ``prior`` to *halt* at each step, ``g_n`` proportional to ``prior (1 -
-    prior)^(n-1)``, cut off after ``N`` steps and normalized: at the paper's 0.8 four of five samples halt after the
-    first step, and 1.25 steps are taken on average.
+    *Training* takes ``N = train_steps`` steps. The probability of halting at step ``n`` is ``p_n = lambda_n (1 -
+    lambda_1) ... (1 - lambda_{n-1})``, and the remainder is added to step ``N``. The loss of a sample is ``sum_n p_n
+    L_n + beta KL(p || g)`` with the mean squared error ``L_n`` of ``y_n``, differentiated through all steps. The prior
+    ``g`` is geometric with the probability ``prior`` of *halting* at each step, ``g_n`` proportional to ``prior (1 -
+    prior)^(n-1)``, truncated after ``N`` steps and normalized: at the paper's 0.8 four of five samples halt after the
+    first step, and the mean is 1.25 steps.
 
-    *At test time* halting is sampled: a sample halts after step ``n`` with probability ``lambda_n``, by a number drawn
-    for every sample and step, and keeps its answer; at the latest it ends at the last step that is allowed, which may
-    lie beyond ``train_steps``. Samples that halted before it have the status ``CONVERGED``.
+    *At test time* halting is random: a sample halts after step ``n`` with probability ``lambda_n`` and keeps its
+    answer, at the latest at the maximum number of steps, which may exceed ``train_steps``. Samples that halted earlier
+    have the status ``CONVERGED``.
 
     Args:
-        x_dim: entries of one problem; ``x`` is flattened.
+        x_dim: number of entries of one problem; ``x`` is flattened.
         y_shape: the shape of one answer.
         width: units of each hidden layer.
         depth: number of hidden layers.
-        train_steps: steps in training, and the most at test time by default.
+        train_steps: number of steps in training, and the default maximum at test time.
         beta: weight of the divergence from the prior, 0.01 in PonderNet.
-        prior: probability to halt at each step under the prior.
+        prior: halting probability at each step under the prior.
 
     Raises:
-        ValueError: for a size that is not a whole number of 1 or more, a negative ``beta`` or a ``prior`` that is not
-            between 0 and 1.
+        ValueError: for a size that is not a whole number of 1 or more, a negative ``beta`` or a ``prior`` outside
+            (0, 1).
     """
 
     def __init__(
@@ -90,12 +89,8 @@ class PonderNet(Baseline):
             y, taken, running = after
         return self._solution(y, taken, steps)
 
-    def config(self) -> dict[str, Any]:
-        names = ("x_dim", "width", "depth", "train_steps", "beta", "prior")
-        return {"y_shape": list(self.y_shape)} | {name: getattr(self, name) for name in names}
-
     def _steps(self, x: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The answers of step 1, 2, 3, ... as if none had halted, and the logits of the probabilities to halt."""
+        """The answers of steps 1, 2, 3, ... regardless of halting, and the logits of the halting probabilities."""
         first, rest = self.hidden[0], self.hidden[1:]
         assert isinstance(first, nn.Linear)
         from_x = F.linear(x, first.weight[:, : self.x_dim], first.bias)  # the same at every step
@@ -107,7 +102,7 @@ class PonderNet(Baseline):
             yield y, self.halt(h).squeeze(-1)
 
     def _halting(self, x: Tensor, generator: torch.Generator | None) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Answers that stay where their sample halts, the steps taken so far, and the samples that have not halted."""
+        """After each step: the answers, which a halted sample keeps, the steps taken, and which samples still run."""
         y = x.new_zeros(len(x), self.y_dim)
         taken = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         running = torch.ones(len(x), dtype=torch.bool, device=x.device)
@@ -119,16 +114,16 @@ class PonderNet(Baseline):
             yield y, taken, running
 
     def _log_prior(self, like: Tensor) -> Tensor:
-        """Logarithms of the prior, ``(train_steps,)``."""
+        """Log-probabilities of the prior, ``(train_steps,)``."""
         exponents = torch.arange(self.train_steps, dtype=like.dtype, device=like.device)
         return F.log_softmax(exponents * math.log1p(-self.prior), 0)
 
 
 def halting_distribution(logits: Float[Tensor, "batch steps"]) -> Float[Tensor, "batch steps"]:
-    """Logarithms of the probabilities to halt at each step, from the logits to halt there if not before.
+    """Log-probabilities of halting at each step, from the logits of halting there given that no earlier step halted.
 
-    The last step gets all that remains, so each row sums to one; its own logit plays no part.
+    The last step gets the remaining probability, so each row sums to one; its own logit is ignored.
     """
-    on = F.logsigmoid(-logits[:, :-1]).cumsum(1)  # to go on after each step but the last
-    reached = F.pad(on, (1, 0))
+    running = F.logsigmoid(-logits[:, :-1]).cumsum(1)  # not to halt up to each step but the last
+    reached = F.pad(running, (1, 0))
     return reached + F.pad(F.logsigmoid(logits[:, :-1]), (0, 1))

@@ -1,4 +1,4 @@
-"""Iteration by a recurrent network (Section 4.1 and Table 12 of the paper)."""
+"""Iteration of a recurrent network (Section 4.1 and Table 12 of the paper)."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -12,20 +12,20 @@ from .base import Baseline, mean_squares
 
 
 class Recurrent(Baseline):
-    """An LSTM that sees the problem at every step, and a linear read-out of its answer (Table 12).
+    """An LSTM that sees the problem at every step, with a linear read-out of the answer (Table 12).
 
-    The problem passes a linear layer with ReLU, the same at every step, and feeds the LSTM, whose hidden and cell state
-    start at zero. Trained is the mean squared error of the answer after the last of ``train_steps`` steps, and through
-    all of them: the paper names no other loss, and its errors are those of the last answer. Any number of steps can be
-    taken at test time.
+    A linear layer with ReLU, the same at every step, encodes the problem and feeds the LSTM, whose hidden and cell
+    state start at zero. The loss is the mean squared error of the answer after ``train_steps`` steps, differentiated
+    through all of them: the paper names no other loss and reports the errors of the last answer. Any number of steps
+    can be taken at test time.
 
-    With the width of the paper it has half as many parameters as the other baselines, or less.
+    With the paper's width, the network has at most half as many parameters as the other baselines.
 
     Args:
-        x_dim: entries of one problem; ``x`` is flattened.
+        x_dim: number of entries of one problem; ``x`` is flattened.
         y_shape: the shape of one answer.
         width: units of the linear layer and of the LSTM.
-        train_steps: steps in training, and the default at test time.
+        train_steps: number of steps in training, and the default at test time.
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
@@ -46,14 +46,6 @@ class Recurrent(Baseline):
 
     def answers(self, x: Tensor, generator: Any) -> Iterator[Tensor]:
         return map(self.head, self._states(x))
-
-    def config(self) -> dict[str, Any]:
-        return {
-            "x_dim": self.x_dim,
-            "y_shape": list(self.y_shape),
-            "width": self.width,
-            "train_steps": self.train_steps,
-        }
 
     def _states(self, x: Tensor) -> Iterator[Tensor]:
         """The hidden states after 1, 2, 3, ... steps."""

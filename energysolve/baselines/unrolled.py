@@ -1,8 +1,7 @@
-"""Iteration of a feedforward network, trained through all of its steps (Section 4.1 and Table 11 of the paper)."""
+"""Iteration of a feedforward network that is trained through all its steps (Section 4.1 and Table 11 of the paper)."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,23 +12,24 @@ from .base import Baseline, hidden_layers, mean_squares
 
 
 class UnrolledFeedforward(Baseline):
-    """The iteration ``y <- y + f(x, y)`` of a network, trained on where it ends.
+    """The iteration ``y <- y + f(x, y)`` of a network, trained on its last answer.
 
-    Trained is the mean squared error of the answer after the last of ``train_steps`` steps, through all of them, from
-    initial answers uniform in (-1, 1), where the energy's begin too; with a replay buffer (``replay`` of
-    `energysolve.training.SupervisedTrainer`) also from answers found earlier, so that further steps do no harm.
+    The loss is the mean squared error of the answer after ``train_steps`` steps, differentiated through all of them.
+    Initial answers are uniform in (-1, 1), like those of the energy model. With a replay buffer (``replay`` of
+    `energysolve.training.SupervisedTrainer`), training also continues from earlier answers, so that the network learns
+    to take further steps without harm.
 
-    The paper says that its iterative feedforward network is trained to denoise, see `IterativeFeedforward`. The release
-    of its authors has no such objective: it trains the network as is done here, with swish activations and with replay,
-    and judges it after 10 steps or more.
+    The paper says that its iterative feedforward network is trained to denoise, see `IterativeFeedforward`. The
+    authors' release has no such objective: it trains the network as here, with swish activations and replay, and
+    evaluates it after 10 steps or more.
 
     Args:
-        x_dim: entries of one problem; ``x`` is flattened.
+        x_dim: number of entries of one problem; ``x`` is flattened.
         y_shape: the shape of one answer.
         width: units of each hidden layer.
         depth: number of hidden layers.
-        train_steps: steps in training.
-        test_steps: steps at test time by default.
+        train_steps: number of steps in training.
+        test_steps: default number of steps at test time.
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
@@ -61,7 +61,7 @@ class UnrolledFeedforward(Baseline):
     def initial(
         self, x: Float[Tensor, "batch *features"], generator: torch.Generator | None = None
     ) -> Float[Tensor, "batch *answer"]:
-        """Answers to begin with, uniform in (-1, 1)."""
+        """Initial answers, uniform in (-1, 1)."""
         return torch.rand(len(x), *self.y_shape, generator=generator, device=x.device, dtype=x.dtype) * 2 - 1
 
     def loss_from(
@@ -70,7 +70,7 @@ class UnrolledFeedforward(Baseline):
         target: Float[Tensor, "batch *answer"],
         y: Float[Tensor, "batch *start"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, "batch *start"]]:
-        """The training loss of a batch that goes on from the answers ``y``, and the answers that it arrives at.
+        """The training loss of steps that start at the answers ``y``, and the last answers.
 
         Raises:
             ValueError: if ``x`` or ``target`` has another shape.
@@ -83,12 +83,8 @@ class UnrolledFeedforward(Baseline):
         return self._steps(x, self.initial(x, generator).reshape(len(x), self.y_dim))
 
     def forward(self, x: Float[Tensor, "batch x_dim"], y: Float[Tensor, "batch y_dim"]) -> Float[Tensor, "batch y_dim"]:
-        """What a step adds to the answer."""
+        """The change of the answer in one step."""
         return self.head(self.hidden(torch.cat([x, y], 1)))
-
-    def config(self) -> dict[str, Any]:
-        names = ("x_dim", "width", "depth", "train_steps", "test_steps")
-        return {"y_shape": list(self.y_shape)} | {name: getattr(self, name) for name in names}
 
     def _steps(self, x: Tensor, y: Tensor) -> Iterator[Tensor]:
         while True:

@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, each against a plain reference in the same run."""
+"""Benchmarks of speed and memory, each against a plain reference in the same run."""

@@ -1,38 +1,38 @@
-"""The time of a training iteration, against the plain reference and against what the machine can do."""
+"""The time of a training iteration, relative to the plain reference and to the peak rate of the machine."""
 
 import statistics
 from collections.abc import Callable
 from typing import Any
 
 from ..training import Trainer
-from .products import CountedFlop, Product, flop, iteration_products, multiplying
+from .products import Product, executed_flop, flop, iteration_products, multiplying
 from .report import Bound, Report
 from .setting import Setting
 from .steady import count_waits, timed_fit
 from .timing import alternating, clock, ratio
 
 RATIO, SHARE = 0.75, 0.75
-"""On the CPU: the most that an iteration may take of the reference's, and the least share of the peak rate."""
+"""Bounds on the CPU: largest time relative to the reference, smallest fraction of the peak rate."""
 GPU_RATIO, GPU_ITERATIONS, GPU_SECONDS = 1 / 20, 10_000, 10.0
 PEAK = 2048
-"""Rows and columns of the large matrices."""
+"""Rows and columns of the matrices that measure the peak rate."""
 CALLS = 10
-"""Iterations in a row in each round."""
+"""Consecutive iterations in each round."""
 _FILLED = 40
-"""Iterations, at most, after which a replay buffer counts as full: the paper's is."""
+"""The most iterations to fill the replay buffer: enough for the paper's."""
 _TITLE = "A training iteration"
 _PLAIN, _EAGER, _COMPILED = "plain reference", "ours", "ours, compiled"
 
 
 def measure_iteration(setting: Setting, report: Report, *, rounds: int) -> None:
-    """Ours, eager and compiled, the reference, the iteration's products alone, and large products, in turn.
+    """Time alternately our iteration, eager and compiled, the reference, the iteration's products, and large products.
 
-    On a GPU also a long run, and whether the host ever waits for the device in it.
+    On a GPU, also time a long run and count how often the host waits for the device.
 
     Args:
-        setting: what is trained.
-        report: where the results go.
-        rounds: of alternation, 2 or more.
+        setting: the training to measure.
+        report: receives the results.
+        rounds: number of alternating rounds, 2 or more.
     """
     products = iteration_products(
         2 * setting.batch_size, 2 * setting.size, setting.size, setting.width, setting.depth, setting.train_steps
@@ -43,7 +43,7 @@ def measure_iteration(setting: Setting, report: Report, *, rounds: int) -> None:
     large, alone = f"{PEAK}³ products", "its products alone"
     figures: dict[str, Any] = {"flop_needed": flop(products)}
     figures["first_iterations_s"] = _warm_up(functions, setting)
-    figures["flop_executed"] = {name: _executed(functions[name]) for name in (_EAGER, _PLAIN)}
+    figures["flop_executed"] = {name: executed_flop(functions[name]) for name in (_EAGER, _PLAIN)}
     functions[alone] = multiplying(products, setting.device)
     functions[large] = multiplying([Product(PEAK, PEAK, PEAK)], setting.device)
     times = alternating(functions, rounds, CALLS, setting.device)
@@ -51,15 +51,15 @@ def measure_iteration(setting: Setting, report: Report, *, rounds: int) -> None:
     figures |= {"rounds": rounds, "iterations_a_round": CALLS}
     ours = _COMPILED if setting.compile else _EAGER
     rows = [_row(name, times, work, large) for name in functions]
-    bounds = _cpu_bounds(ours, rows) if setting.device == "cpu" else []
-    report.write("iteration", _TITLE, rows, figures, bounds, complete=setting.device == "cpu")
-    if setting.device != "cpu":
+    cpu = setting.device == "cpu"
+    report.write("iteration", _TITLE, rows, figures, _cpu_bounds(ours, rows) if cpu else (), complete=cpu)
+    if not cpu:
         found, bounds = _long_run(setting, ours, rows)
         report.write("iteration", _TITLE, rows, figures | found, bounds)
 
 
 def _warm_up(functions: dict[str, Callable[[], Any]], setting: Setting) -> dict[str, float]:
-    """Fill the replay buffers; the seconds that the first two iterations took, of which the second compiles."""
+    """Fill the replay buffers; returns the seconds of the first two iterations, the second of which compiles."""
     first = {}
     for name, function in functions.items():
         begin = clock(setting.device)
@@ -71,14 +71,8 @@ def _warm_up(functions: dict[str, Callable[[], Any]], setting: Setting) -> dict[
     return first
 
 
-def _executed(function: Callable[[], Any]) -> int:
-    with CountedFlop() as counted:
-        function()
-    return counted.total
-
-
 def _row(name: str, times: dict[str, list[float]], work: dict[str, int], large: str) -> dict[str, Any]:
-    """A row of the table; rates of iterations count the operations that the algorithm needs, whatever was done."""
+    """A row of the table; rates count the operations that the algorithm needs, not those that were executed."""
     seconds = times[name]
     against = ratio(seconds, times[_PLAIN]) if name != large else {"ratio": None, "ratio_quartiles": None}
     rate = [work[name] / each for each in seconds]
@@ -102,7 +96,7 @@ def _cpu_bounds(ours: str, rows: list[dict[str, Any]]) -> list[Bound]:
 
 
 def _long_run(setting: Setting, ours: str, rows: list[dict[str, Any]]) -> tuple[dict[str, Any], list[Bound]]:
-    """On a GPU: thousands of iterations in one run, which nothing may interrupt."""
+    """Thousands of iterations in one run on a GPU, during which the host must never wait."""
 
     def trainer() -> Trainer:
         return setting.trainer(compile=ours == _COMPILED)

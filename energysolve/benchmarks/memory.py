@@ -1,4 +1,4 @@
-"""The memory that a training iteration needs, at different numbers of inner steps."""
+"""The memory that a training iteration needs, for different numbers of inner steps."""
 
 import gc
 from collections.abc import Callable
@@ -17,17 +17,17 @@ _TITLE = "Peak memory of a training iteration under Truncated(1)"
 
 
 def measure_memory(setting: Setting, report: Report) -> None:
-    """The most bytes of tensors alive at once in an iteration, beyond those alive before it.
+    """Measure the peak memory of tensors in an iteration, beyond the memory in use before it.
 
     Args:
-        setting: what is trained; its number of inner steps plays no part.
-        report: where the results go.
+        setting: the training to measure; its number of inner steps is ignored.
+        report: receives the results.
     """
     rows: list[dict[str, Any]] = []
     for count in STEPS:
         trainer = replace(setting, train_steps=count).trainer()
         for _ in range(2):
-            trainer.step()  # the replay buffer, the optimizer's state
+            trainer.step()  # allocates the replay buffer and the optimizer's state
         rows.append({"train_steps": count, "peak_mib": peak_bytes(trainer.step, setting.device) / 2**20})
         peaks = [row["peak_mib"] for row in rows]
         bound = Bound("largest peak over the smallest", max(peaks) / min(peaks), RATIO)
@@ -35,7 +35,7 @@ def measure_memory(setting: Setting, report: Report) -> None:
 
 
 def peak_bytes(function: Callable[[], Any], device: str = "cpu") -> int:
-    """The most bytes of tensors alive at once during a call, beyond those alive before it."""
+    """The peak memory of tensors during a call, in bytes, beyond the memory in use before it."""
     gc.collect()
     if device != "cpu":
         before = torch.cuda.memory_allocated(device)

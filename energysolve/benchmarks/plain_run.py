@@ -1,4 +1,4 @@
-"""A long run of the plain reference: it can be stopped at any moment and gone on with later."""
+"""A long run of the plain reference, which can be interrupted at any moment and resumed."""
 
 import json
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ TESTS = {"10 steps of 100": (10, 100.0), "80 steps of 10": (80, 10.0)}
 """Steps and step sizes with which the authors' release is evaluated."""
 
 Problems = dict[str, tuple[Tensor, Tensor, Tensor]]
-"""Problems, their answers and initial answers, by difficulty."""
+"""Problems, targets and initial answers by difficulty."""
 
 
 @dataclass
@@ -27,12 +27,12 @@ class PlainRun:
     """The reference with its history.
 
     Args:
-        setting: what is trained.
-        path: where to keep all that going on needs; None for nowhere.
+        setting: the training to measure.
+        path: file for the state that `resume` needs; None to keep none.
 
     Attributes:
-        seconds: of training so far, without evaluations.
-        history: of each evaluation the ``iteration``, the ``seconds`` until then, and the ``errors`` by test and
+        seconds: training time so far, without evaluations.
+        history: for each evaluation, the ``iteration``, the ``seconds`` so far, and the ``errors`` by test and
             difficulty.
     """
 
@@ -46,12 +46,12 @@ class PlainRun:
 
     @property
     def iteration(self) -> int:
-        """How many iterations were made."""
+        """Number of iterations so far."""
         return self.history[-1]["iteration"] if self.history else 0
 
     def advance(self, problems: Problems, iterations: int) -> None:
-        """Train for some iterations, evaluate, and write down where it stands."""
-        # Seeded anew, so that going on draws what an uninterrupted run would have drawn.
+        """Train for some iterations, evaluate, and save the state."""
+        # Reseeded, so that a resumed run draws the same numbers as an uninterrupted one.
         self.training.seed(stream(f"bench reference {self.iteration}", self.setting.seed).initial_seed())
         begin = clock(self.setting.device)
         for _ in range(iterations):
@@ -63,7 +63,7 @@ class PlainRun:
             self._save(self.path)
 
     def reached(self, targets: dict[str, float]) -> dict[str, Any] | None:
-        """The first evaluation at which some test met all the targets, None if there is none yet."""
+        """The first evaluation at which one test met all targets, or None."""
         for at in self.history:
             for errors in at["errors"].values():
                 if all(errors[name] <= target for name, target in targets.items()):
@@ -71,17 +71,19 @@ class PlainRun:
         return None
 
     def resume(self) -> None:
-        """Become the run that was written down; nothing happens if there is none.
+        """Load the saved state, if there is any.
 
         Raises:
-            ValueError: if it is a run of another setting.
+            ValueError: if it belongs to another setting.
         """
         if self.path is None or not self.path.exists():
             return
         with safetensors.safe_open(self.path, framework="pt") as file:
             content = json.loads((file.metadata() or {})["run"])
         if content["setting"] != self.setting.to_json():
-            raise ValueError(f"{self.path} holds a run of another setting: {content['setting']}. Begin anew.")
+            raise ValueError(
+                f"{self.path} holds a run of another setting: {content['setting']}. Start again without --resume."
+            )
         self.training.load(safetensors.torch.load_file(self.path))
         self.seconds, self.history = content["seconds"], content["history"]
 

@@ -1,4 +1,4 @@
-"""The matrix products that a training iteration cannot do without, and how fast the machine multiplies matrices."""
+"""The matrix products that a training iteration needs, and the rate at which the machine multiplies matrices."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from torch.utils.flop_counter import flop_registry
 
 
 class Product(NamedTuple):
-    """A product of a ``rows × inner`` with an ``inner × columns`` matrix, either of them stored transposed."""
+    """A product of a ``rows × inner`` and an ``inner × columns`` matrix, each possibly stored transposed."""
 
     rows: int
     inner: int
@@ -20,22 +20,22 @@ class Product(NamedTuple):
 
     @property
     def flop(self) -> int:
-        """Floating-point operations."""
+        """Number of floating-point operations."""
         return 2 * self.rows * self.inner * self.columns
 
 
 def iteration_products(rows: int, x_dim: int, y_dim: int, width: int, depth: int, steps: int) -> list[Product]:
     """The products of a training iteration with an MLP energy under ``Truncated(1)``, in the order of the algorithm.
 
-    ``x`` passes its half of the first layer once. Every step goes forward and backward through the layers to the
-    gradient with respect to ``y``. The last step is differentiated once more: the gradient that arrives at ``y`` passes
-    the layers upwards, leaving a part of each weight's gradient behind, and what it does to the forward pass comes down
-    again, leaving the other part. The head, with its single row of weights, is left out: it is less than a thousandth.
+    ``x`` passes its half of the first layer once. Every step is a forward and a backward pass through the layers, for
+    the gradient with respect to ``y``. The last step is differentiated again: the gradient at ``y`` passes the layers
+    upwards and gives one part of each weight's gradient; its effect on the forward pass is propagated down again and
+    gives the other part. The head, a single row of weights, is left out: it is less than a thousandth of the work.
 
     Args:
-        rows: problems, new and replayed.
-        x_dim, y_dim, width, depth: as of `MLPEnergy`.
-        steps: inner steps.
+        rows: number of problems, new and replayed.
+        x_dim, y_dim, width, depth: arguments of `MLPEnergy`.
+        steps: number of inner steps.
     """
 
     def up(a: int, b: int) -> Product:
@@ -56,12 +56,12 @@ def iteration_products(rows: int, x_dim: int, y_dim: int, width: int, depth: int
 
 
 def flop(products: Sequence[Product]) -> int:
-    """Floating-point operations of them all."""
+    """Total number of floating-point operations."""
     return sum(product.flop for product in products)
 
 
 def multiplying(products: Sequence[Product], device: torch.device | str = "cpu") -> Callable[[], None]:
-    """A function that does the products in float32, one after the other, and nothing else."""
+    """A function that computes the products in float32, one after the other, and nothing else."""
     made: dict[Any, Tensor] = {}
 
     def matrix(name: str, rows: int, columns: int, transposed: bool = False) -> Tensor:
@@ -86,15 +86,16 @@ def multiplying(products: Sequence[Product], device: torch.device | str = "cpu")
     return multiply
 
 
-class CountedFlop(TorchDispatchMode):
-    """Counts the floating-point operations of the matrix products that torch executes, in ``total``.
+def executed_flop(function: Callable[[], Any]) -> int:
+    """The number of floating-point operations in the matrix products that torch executes during a call."""
+    with _CountedFlop() as counted:
+        function()
+    return counted.total
 
-    torch's own `FlopCounterMode` hooks modules in a way that `torch.autograd.grad` refuses; its formulas are these.
-    """
 
-    def __init__(self):
-        super().__init__()
-        self.total = 0
+class _CountedFlop(TorchDispatchMode):
+    # torch's FlopCounterMode hooks modules in a way that torch.autograd.grad rejects; the formulas are the same.
+    total = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))

@@ -1,6 +1,7 @@
-"""The plain reference: the paper's method as anyone would first write it in PyTorch, with nothing of this library."""
+"""The plain reference: a first, straightforward PyTorch version of the paper's method, without this library."""
 
 import random
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,14 +13,7 @@ from ..energies.mlp import MLPEnergy
 
 
 class PlainEnergy(nn.Module):
-    """A multilayer perceptron on the concatenation of problem and answer.
-
-    Args:
-        x_dim: entries of a problem.
-        y_dim: entries of an answer.
-        width: units of each hidden layer.
-        depth: number of hidden layers.
-    """
+    """A multilayer perceptron on the concatenation of problem and answer; the arguments are those of `MLPEnergy`."""
 
     def __init__(self, x_dim: int, y_dim: int, width: int, depth: int):
         super().__init__()
@@ -29,12 +23,12 @@ class PlainEnergy(nn.Module):
 
     @classmethod
     def like(cls, energy: MLPEnergy) -> "PlainEnergy":
-        """The same function as an energy of the library, on its device."""
+        """The same function as an energy of the library, on the same device."""
         plain = cls(energy.x_dim, energy.y_dim, energy.width, energy.depth).to(energy.head.weight.device)
         for own, other in zip([*plain.hidden[1:], plain.head], [*energy.hidden, energy.head], strict=True):
             own.load_state_dict(other.state_dict())
         from_x, bias = energy.from_x.weight, energy.from_x.bias
-        if energy.standardized:  # a linear map, which the first layer takes in
+        if energy.standardized:  # a linear map, which the first layer absorbs
             from_x = from_x / energy.x_std
             bias = bias - from_x @ energy.x_mean
         with torch.no_grad():
@@ -55,7 +49,7 @@ class PlainEnergy(nn.Module):
 def plain_descent(
     energy: PlainEnergy, x: Tensor, y: Tensor, steps: int, step_size: float, *, track_last: bool = False
 ) -> Tensor:
-    """The answers ``(batch, y_dim)`` after ``steps`` steps from ``y``; for training, the last one is differentiable."""
+    """The answers ``(batch, y_dim)`` after ``steps`` steps from ``y``; ``track_last`` makes the last differentiable."""
     for step in range(steps):
         y = y.detach().requires_grad_()
         last = track_last and step == steps - 1
@@ -64,49 +58,36 @@ def plain_descent(
     return y
 
 
+@dataclass(eq=False)
 class PlainTraining:
-    """Algorithm 1 of the paper for the addition of vectors, with its Adam and a list as replay buffer.
+    """Algorithm 1 of the paper for the addition of vectors, with Adam and a list as replay buffer.
 
-    Args:
-        size: entries of a summand.
-        width: units of each hidden layer.
-        depth: number of hidden layers.
-        batch_size: new problems an iteration; as many replayed ones join them.
-        train_steps: inner steps an iteration.
-        step_size: of the inner steps.
-        replay: capacity of the buffer.
-        lr: learning rate of Adam.
-        device: where to train.
+    The arguments are those of `energysolve.benchmarks.setting.Setting`, and the learning rate ``lr`` of Adam.
     """
 
-    def __init__(
-        self,
-        *,
-        size: int,
-        width: int,
-        depth: int,
-        batch_size: int,
-        train_steps: int,
-        step_size: float,
-        replay: int,
-        lr: float,
-        device: torch.device | str,
-    ):
-        self.size, self.batch_size, self.train_steps, self.step_size = size, batch_size, train_steps, step_size
-        self.replay = replay
-        self.device = device
-        self.energy = PlainEnergy(2 * size, size, width, depth).to(device)
-        self.adam = torch.optim.Adam(self.energy.parameters(), lr=lr)
+    size: int
+    width: int
+    depth: int
+    batch_size: int
+    train_steps: int
+    step_size: float
+    replay: int
+    device: torch.device | str
+    lr: float
+
+    def __post_init__(self):
+        self.energy = PlainEnergy(2 * self.size, self.size, self.width, self.depth).to(self.device)
+        self.adam = torch.optim.Adam(self.energy.parameters(), lr=self.lr)
         self.buffer: list[tuple[Tensor, Tensor, Tensor]] = []
         self.seed(0)
 
     def seed(self, seed: int) -> None:
-        """Seed all that is random from here on."""
+        """Seed the random numbers of what follows."""
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.chance = random.Random(seed)
 
     def draw(self, batch: int, bound: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
-        """Problems, their answers, and initial answers."""
+        """Problems, targets and initial answers."""
         x = (torch.rand(batch, 2 * self.size, generator=self.generator, device=self.device) * 2 - 1) * bound
         y = torch.rand(batch, self.size, generator=self.generator, device=self.device) * 2 - 1
         return x, x[:, : self.size] + x[:, self.size :], y
@@ -129,7 +110,7 @@ class PlainTraining:
         return loss.detach()
 
     def state(self) -> dict[str, Tensor]:
-        """What `load` needs to go on from here: everything but the random numbers."""
+        """The state that `load` continues from, without the random number generators."""
         tensors = {f"energy.{name}": value for name, value in self.energy.state_dict().items()}
         for index, slots in self.adam.state_dict()["state"].items():
             tensors |= {f"adam.{index}.{name}": value for name, value in slots.items()}
@@ -137,7 +118,7 @@ class PlainTraining:
         return tensors | {f"buffer.{i}": torch.stack(rows) for i, rows in enumerate(columns)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from a `state`."""
+        """Continue from a `state`."""
         parts: dict[str, dict[str, Any]] = {"energy": {}, "adam": {}, "buffer": {}}
         for name, value in state.items():
             part, _, rest = name.partition(".")

@@ -1,4 +1,4 @@
-"""Result files: what was measured, where, and what it had to be; written anew whenever there is more to tell."""
+"""Result files with measurements, their bounds and the environment; rewritten whenever there are new results."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from .setting import Setting
 
 @dataclass(frozen=True)
 class Bound:
-    """A number and what it may be.
+    """A measured number and its bound.
 
     Attributes:
-        what: in words.
-        value: as measured.
-        limit: the largest that it may be, or the least.
-        least: whether the limit is the least.
+        what: description of the number.
+        value: the measured value.
+        limit: the upper bound, or the lower bound.
+        least: whether the limit is a lower bound.
     """
 
     what: str
@@ -31,11 +31,11 @@ class Bound:
 
     @property
     def met(self) -> bool:
-        """Whether it is as it should be; a NaN is not."""
+        """Whether the value is within the bound; a NaN is not."""
         return self.value >= self.limit if self.least else self.value <= self.limit
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """The bound, JSON-able."""
         limit = {"at_least" if self.least else "at_most": self.limit}
         return {"what": self.what, "value": self.value, **limit, "met": self.met}
 
@@ -44,9 +44,9 @@ class Report:
     """The result file of one measurement.
 
     Args:
-        path: the file; its folder is made if need be.
-        command: how to repeat it.
-        setting: what was measured.
+        path: the file; its folder is created if necessary.
+        command: the command that repeats the measurement.
+        setting: the training that is measured.
     """
 
     def __init__(self, path: Path, command: str, setting: Setting):
@@ -65,15 +65,15 @@ class Report:
         *,
         complete: bool = True,
     ) -> None:
-        """Write what is known by now.
+        """Write the results so far.
 
         Args:
-            kind: of the measurement.
-            title: in words.
-            rows: of the table, all with the same keys, which are its headings.
-            figures: what else was found.
-            bounds: checked so far.
-            complete: whether nothing is missing.
+            kind: kind of the measurement.
+            title: title of the table.
+            rows: rows of the table, all with the same keys, which are the headings.
+            figures: further results.
+            bounds: the bounds checked so far.
+            complete: whether the measurement is complete.
         """
         self.bounds = list(bounds)
         content = [bound.to_json() for bound in bounds]
@@ -86,8 +86,19 @@ class Report:
         write_json(self.path, _plain(self.content))
 
 
+def shown(value: Any) -> str:
+    """A value of a table, to three digits."""
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return " to ".join(map(shown, value))
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _plain(value: Any) -> Any:
-    """With None for numbers that are not finite, which JSON does not know."""
+    """The value with None for numbers that are not finite, which JSON cannot represent."""
     if isinstance(value, Mapping):
         return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""What is trained in the measurements: the paper's addition, or a smaller one."""
+"""The training that the benchmarks measure: addition at the paper's size, or smaller."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import torch
@@ -14,24 +14,24 @@ from ..training import ReplayBuffer, Trainer, TrainingConfig, make_accelerator
 from .reference import PlainTraining
 
 PAPER_LR = 1e-4
-"""Of Adam, constant; the plain reference's."""
+"""Constant learning rate of the plain reference's Adam."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The training of addition; by default the paper's (Section 4.3, Table 10).
+    """Settings of the training of addition; by default the paper's (Section 4.3, Table 10).
 
     Attributes:
-        size: entries of a summand.
+        size: number of entries of a summand.
         width: units of each hidden layer.
         depth: number of hidden layers.
-        batch_size: new problems an iteration; as many replayed ones join them.
-        train_steps: inner steps an iteration.
-        step_size: of the inner steps.
+        batch_size: number of new problems per iteration; as many replayed problems join them.
+        train_steps: number of inner steps per iteration.
+        step_size: step size of the inner steps.
         replay: capacity of the replay buffer.
-        seed: of all that is random.
-        device: what it runs on, ``"cpu"`` or ``"cuda"``.
-        compile: measure compiled training too.
+        seed: seed of all random numbers.
+        device: ``"cpu"`` or ``"cuda"``.
+        compile: whether to measure compiled training, too.
     """
 
     size: int = 400
@@ -47,15 +47,15 @@ class Setting:
 
     @property
     def task(self) -> Addition:
-        """The source of problems."""
+        """The task at this size."""
         return Addition(self.size)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """The settings, JSON-able."""
         return asdict(self)
 
     def trainer(self, **settings: Any) -> Trainer:
-        """A trainer of the library, with fields of `TrainingConfig` besides those of the setting."""
+        """A trainer of the library; ``settings`` are further fields of `TrainingConfig`."""
         torch.manual_seed(self.seed)
         energy = MLPEnergy(2 * self.size, self.size, width=self.width, depth=self.depth)
         config = TrainingConfig(batch_size=self.batch_size, train_steps=self.train_steps).changed(settings)
@@ -71,14 +71,5 @@ class Setting:
     def reference(self) -> PlainTraining:
         """The plain reference, with the paper's Adam."""
         torch.manual_seed(self.seed)
-        return PlainTraining(
-            size=self.size,
-            width=self.width,
-            depth=self.depth,
-            batch_size=self.batch_size,
-            train_steps=self.train_steps,
-            step_size=self.step_size,
-            replay=self.replay,
-            lr=PAPER_LR,
-            device=self.device,
-        )
+        shared = {field.name: getattr(self, field.name) for field in fields(PlainTraining) if field.name != "lr"}
+        return PlainTraining(**shared, lr=PAPER_LR)

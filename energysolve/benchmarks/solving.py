@@ -1,4 +1,4 @@
-"""Problems a second: halting and compaction against a loop that takes the same number of steps with every problem."""
+"""Problems per second, with halting and compaction, against a loop with a fixed number of steps for every problem."""
 
 import statistics
 from collections.abc import Callable
@@ -22,21 +22,21 @@ from .timing import alternating, ratio
 
 BATCHES = (512, 4096)
 STEPS, STEP_SIZE = 80, 10.0
-"""Of the loop: how the authors' release solves."""
+"""Number and size of the steps of the loop, as in the authors' release."""
 OURS = {"optimizer": SGD(60.0), "halting": EnergyChange(atol=1.5e-4).patience(2), "max_steps": STEPS, "compact": True}
-"""Chosen on other problems so that the errors are the loop's, see ``docs/speed.md``."""
+"""Chosen on other problems to give the same errors as the loop, see ``docs/speed.md``."""
 RATIO, ERROR_RATIO = 1 / 5, 1.1
 _TITLE = "Solving with the shipped addition energy"
 
 
 def measure_solving(solver: EnergySolver, setting: Setting, report: Report, *, rounds: int) -> None:
-    """The time to solve a batch, against that of a loop which takes 80 steps, and the errors of both.
+    """Measure the time to solve a batch, relative to a loop of 80 steps, and the errors of both.
 
     Args:
-        solver: with an `MLPEnergy` for addition; its optimizer, halting and number of steps are exchanged.
-        setting: its device and seed.
-        report: where the results go.
-        rounds: of alternation, 2 or more.
+        solver: a solver with an `MLPEnergy` for addition; its optimizer, halting and maximum of steps are replaced.
+        setting: provides the device and the seed.
+        report: receives the results.
+        rounds: number of alternating rounds, 2 or more.
     """
     energy = solver.energy.to(setting.device)  # pyright: ignore
     assert isinstance(energy, MLPEnergy)

@@ -1,4 +1,4 @@
-"""Whole training runs: how long they take, what of it is the start, and whether the host waits for the device."""
+"""Whole training runs: their time, the share of the start-up in it, and whether the host waits for the device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from ..training import Progress, Trainer
 from .timing import clock
 
 _START = 20
-"""Iterations that count as the start: in them everything is compiled, and a GPU's launches are recorded."""
+"""Iterations that count as start-up: in them code is compiled, and a GPU's launches are recorded."""
 _WATCHED = 20
 _WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "Memcpy DtoH (Device -> Pageable)")
-"""What a profiler calls a host that waits. It synchronizes the whole device itself, where it begins and ends."""
+"""Profiler events of a waiting host. (The profiler itself synchronizes the whole device where it starts and stops.)"""
 
 
 @dataclass(frozen=True)
-class Run:
-    """How long a training run took.
+class FitTime:
+    """The time of a training run.
 
     Attributes:
-        seconds: all of it.
-        start_s: of these, what the first iterations took beyond what as many took later: compilation, for the most.
-        iteration_s: an iteration after the start.
+        seconds: total time.
+        start_s: extra time of the first iterations over the same number of later ones, mostly compilation.
+        iteration_s: time of an iteration after the start-up.
     """
 
     seconds: float
@@ -33,43 +33,38 @@ class Run:
 
     @property
     def steady_s(self) -> float:
-        """What the run would have taken without the start."""
+        """The time of the run without start-up."""
         return self.seconds - self.start_s
 
 
-def timed_fit(trainer: Trainer, iterations: int) -> Run:
-    """Train, and take the time.
-
-    Args:
-        trainer: a new one.
-        iterations: two or more.
-    """
+def timed_fit(trainer: Trainer, iterations: int) -> FitTime:
+    """Train a new trainer for two or more iterations, and measure the time."""
     start = min(_START, iterations // 2)
     started = None
 
-    def look(progress: Progress) -> None:
+    def on_iteration(progress: Progress) -> None:
         nonlocal started, start
         if started is None and progress.iteration >= start:
-            # On a GPU this is told late, so the iterations launched since then are finished here too.
+            # On a GPU this is called late, and the clock waits for the iterations launched since: they count as start.
             started, start = clock(trainer.device), trainer.iteration
 
     begin = clock(trainer.device)
-    trainer.fit(iterations, look)
+    trainer.fit(iterations, on_iteration)
     end = clock(trainer.device)
     assert started is not None
     each = (end - started) / max(iterations - start, 1)
-    return Run(end - begin, started - begin - start * each, each)
+    return FitTime(end - begin, started - begin - start * each, each)
 
 
 def count_waits(make: Callable[[], Trainer]) -> dict[str, Any]:
-    """Watch two runs on a GPU after their start: one in which torch forbids to wait, and one by the profiler.
+    """Count how often the host waits for a GPU after start-up, in a profiled run and in one where torch forbids it.
 
     Args:
-        make: gives a new trainer.
+        make: makes a new trainer.
 
     Returns:
-        ``synchronizations``, how many times the host waited in the iterations that were profiled, plus one if torch
-        stopped the other run; ``iterations``; and torch's ``message``.
+        ``synchronizations``, the number of waits in the profiled iterations, plus one if torch stopped the other run;
+        ``iterations``, the number of profiled iterations; and ``message``, torch's error.
     """
     message = None
     try:
@@ -85,12 +80,12 @@ def count_waits(make: Callable[[], Trainer]) -> dict[str, Any]:
 
 
 def _watch(trainer: Trainer, begin: Callable[[], Any], end: Callable[[], Any]) -> None:
-    """Train; call ``begin`` after the start and ``end`` some iterations later."""
+    """Train; call ``begin`` after start-up and ``end`` some iterations later."""
 
-    def look(progress: Progress) -> None:
+    def on_iteration(progress: Progress) -> None:
         if progress.iteration == _START:
             begin()
         elif progress.iteration == _START + _WATCHED:
             end()
 
-    trainer.fit(2 * _START + 2 * _WATCHED, look)  # the end of a run waits for the device, which is no fault
+    trainer.fit(2 * _START + 2 * _WATCHED, on_iteration)  # further iterations: the end of a run may wait

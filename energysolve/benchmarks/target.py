@@ -1,4 +1,4 @@
-"""The time to train to the paper's accuracy: our settings against the plain reference with the paper's."""
+"""The time to train to the paper's accuracy: our settings, against the plain reference with the paper's settings."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,14 +17,14 @@ from .setting import Setting
 from .steady import timed_fit
 
 EVERY = 250
-"""Iterations of the reference from one evaluation to the next."""
+"""Iterations of the reference between evaluations."""
 TARGETS = {"same": 4.5e-4, "harder": 2.6e-3}
-"""Mean squared errors, a little above what the authors' release reaches in 10,000 iterations."""
+"""Mean squared errors, slightly above those of the authors' release after 10,000 iterations."""
 LR, BETAS, ITERATIONS = 2.5e-3, (0.9, 0.99), 1_000
-"""Ours: the highest learning rate of the one cycle, Adam's decays, and the iterations."""
+"""Our settings: the highest learning rate of the one-cycle schedule, Adam's decays, and the iterations."""
 RATIO = 1 / 8
 _TESTED = {"optimizer": SGD(20.0), "halting": EnergyChange(atol=1e-5).patience(2), "max_steps": 300}
-"""How ours is evaluated: as the shipped energy is."""
+"""Our test-time settings, those of the shipped energy."""
 _TITLE = "Training to the paper's accuracy"
 
 
@@ -38,19 +38,19 @@ def measure_target(
     problems: int = 1_000,
     log: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Ours before and after the reference, each with a seed of its own; the slower of the two counts.
+    """Time our training before and after the reference's, with different seeds; the slower of the two counts.
 
-    Ours trains for a fixed number of iterations and is evaluated once. It is not compiled, which takes longer than so
-    few iterations save. The reference is evaluated every 250 iterations, which does not count, and stops where it
+    Our training has a fixed number of iterations and is evaluated once. It is not compiled: compilation would take
+    longer than it saves. The reference is evaluated every 250 iterations, outside its measured time, and stops when it
     reaches both targets.
 
     Args:
-        setting: what is trained.
-        report: where the results go, whenever there are new ones.
-        run: the reference, new or to go on with.
-        iterations: of ours.
-        reference_iterations: the most of the reference's.
-        problems: of each difficulty, to evaluate with.
+        setting: the training to measure.
+        report: receives the results, whenever there are new ones.
+        run: the reference, new or resumed.
+        iterations: number of our iterations.
+        reference_iterations: maximum number of iterations of the reference.
+        problems: number of problems of each difficulty to evaluate on.
         log: called with a line of progress.
     """
     fresh = _problems(setting, problems)
@@ -74,7 +74,7 @@ def _problems(setting: Setting, count: int) -> Problems:
 
 
 def _fit(setting: Setting, seed: int, iterations: int, problems: Problems) -> dict[str, Any]:
-    """One run of ours, as a row of the table; the seed replaces the setting's."""
+    """One of our runs, as a row of the table; the seed replaces the setting's."""
     trainer = replace(setting, seed=seed).trainer(lr=LR, betas=BETAS)
     run = timed_fit(trainer, iterations)
     errors = _errors(trainer, problems)
@@ -115,7 +115,7 @@ def _reference_row(run: PlainRun, reached: dict[str, Any] | None) -> dict[str, A
     at = reached or run.history[-1]
     best = {name: min(errors[name] for errors in at["errors"].values()) for name in TARGETS}
     return {
-        "what": "plain reference" + ("" if reached else ", stopped before it was there"),
+        "what": "plain reference" + ("" if reached else ", stopped before it reached the targets"),
         "iterations": at["iteration"],
         "seconds": at["seconds"],
         "error_same": best["same"],
@@ -127,7 +127,7 @@ def _bounds(fits: list[dict[str, Any]], run: PlainRun) -> list[Bound]:
     slowest = max(fit["seconds"] for fit in fits)
     seconds = (run.reached(TARGETS) or run.history[-1])["seconds"]
     worst = {name: max(fit[f"error_{name}"] for fit in fits) for name in TARGETS}
-    # Where the reference is not there yet it would need still longer, so this is an upper bound then.
+    # If the reference has not reached the targets, its time is a lower bound, and the ratio an upper bound.
     return [
         Bound("time of our slower run over the reference's", slowest / seconds, RATIO),
         *(Bound(f"our larger error, {name!r}", worst[name], target) for name, target in TARGETS.items()),

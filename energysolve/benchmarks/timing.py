@@ -1,4 +1,4 @@
-"""Times of functions that take turns, A B A B ...: what slows the machine down slows all of them."""
+"""Times of functions that run alternately, A B A B ...: whatever slows down the machine slows down all of them."""
 
 import statistics
 import time
@@ -11,13 +11,13 @@ import torch
 def alternating(
     functions: Mapping[str, Callable[[], Any]], rounds: int, calls: int = 1, device: torch.device | str = "cpu"
 ) -> dict[str, list[float]]:
-    """Seconds a call of each function in each round, after one round that warms up and is not counted.
+    """Seconds per call of each function in each round, after a warm-up round that does not count.
 
     Args:
-        functions: by name; in every round each is timed once, in this order.
-        rounds: how many are counted.
-        calls: of a function in a row, timed together.
-        device: waited for before each look at the clock.
+        functions: functions by name; each round times them in this order.
+        rounds: number of rounds that count.
+        calls: consecutive calls of a function that are timed together.
+        device: the device to synchronize before the clock is read.
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds + 1):
@@ -30,20 +30,20 @@ def alternating(
 
 
 def clock(device: torch.device | str = "cpu") -> float:
-    """Seconds, once everything that was asked of the device is done."""
+    """The time in seconds, after all work on the device is done."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def ratio(seconds: Sequence[float], reference: Sequence[float]) -> dict[str, Any]:
-    """Median and quartiles of the ratio in each of two or more rounds."""
+    """Median and quartiles of the ratios over two or more rounds."""
     low, middle, high = statistics.quantiles([a / b for a, b in zip(seconds, reference, strict=True)], n=4)
     return {"ratio": middle, "ratio_quartiles": [low, high]}
 
 
 def paired(ours: Callable[[], Any], reference: Callable[[], Any], rounds: int, calls: int = 1) -> dict[str, Any]:
-    """Median seconds a call of both, and the median and quartiles of their ratio over alternating rounds."""
+    """Median seconds per call of both, and median and quartiles of their ratio over alternating rounds."""
     times = alternating({"ours": ours, "reference": reference}, rounds, calls)
     return {
         "ours_s": statistics.median(times["ours"]),

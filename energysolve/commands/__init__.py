@@ -1,1 +1,1 @@
-"""The commands of ``energysolve``, a module each."""
+"""The commands of ``energysolve``, one module each."""

@@ -1,143 +1,94 @@
 """``energysolve bench``."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from typer import Argument, Option
 
 from ..benchmarks.iteration import measure_iteration
 from ..benchmarks.memory import measure_memory
 from ..benchmarks.plain_run import PlainRun
-from ..benchmarks.report import Report
+from ..benchmarks.report import Report, shown
 from ..benchmarks.setting import Setting
 from ..benchmarks.solving import measure_solving
 from ..benchmarks.target import ITERATIONS, measure_target
-from .common import CommandError, Device, check_device, command_line, load_model
+from ..evaluation.report import plain_table
+from .common import CommandError, Device, check_device, command_errors, command_line, load_model
 
 _FOLDER = Path("out") / "bench"
 _STATE = _FOLDER / "target-reference.safetensors"
-
-
-@dataclass(frozen=True)
-class _Options:
-    """Those of the command that single measurements look at."""
-
-    rounds: int | None
-    iterations: int
-    reference_iterations: int
-    resume: bool
-    model: str
+_FILES = {"iteration": "iteration.json", "solve": "solving.json", "memory": "memory.json", "target": "target.json"}
+"""The result file of each measurement; the longest measurement is last."""
 
 
 def bench(
-    what: Annotated[str, typer.Argument(help="iteration, target, solve, memory or all.", metavar="WHAT")] = "all",
-    rounds: Annotated[int | None, typer.Option(min=2, help="Rounds of alternation; default 21, for solve 5.")] = None,
+    what: Annotated[str, Argument(help="iteration, target, solve, memory or all.", metavar="WHAT")] = "all",
+    rounds: Annotated[int | None, Option(min=2, help="Alternating rounds; default 21, for solve 5.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Result file, for all a folder; default out/bench/WHAT.json.")
+        Path | None, Option(help="Result file, or with all a folder; default out/bench/WHAT.json.")
     ] = None,
     device: Device = "cpu",
-    seed: Annotated[int, typer.Option(help="Seed of weights and problems.")] = 0,
-    size: Annotated[int, typer.Option(min=1, help="Size of the training problems.")] = 400,
-    width: Annotated[int, typer.Option(min=1, help="Units of each hidden layer.")] = 512,
-    batch_size: Annotated[int, typer.Option(min=1, help="New problems an iteration; as many are replayed.")] = 128,
-    compile: Annotated[bool, typer.Option("--compile/--no-compile", help="Measure compiled training.")] = True,
-    iterations: Annotated[int, typer.Option(min=2, help="target: iterations of this library.")] = ITERATIONS,
-    reference_iterations: Annotated[int, typer.Option(min=1, help="target: the reference's limit.")] = 12_000,
-    resume: Annotated[bool, typer.Option("--resume", help="target: continue the run of the reference.")] = False,
-    model: Annotated[str, typer.Option(help="solve: a shipped name or a folder.")] = "addition-mlp",
+    seed: Annotated[int, Option(help="Seed of weights and problems.")] = 0,
+    size: Annotated[int, Option(min=1, help="Size of the training problems.")] = 400,
+    width: Annotated[int, Option(min=1, help="Units of each hidden layer.")] = 512,
+    batch_size: Annotated[int, Option(min=1, help="New problems per iteration; as many are replayed.")] = 128,
+    compile: Annotated[bool, Option("--compile/--no-compile", help="Measure compiled training.")] = True,
+    iterations: Annotated[int, Option(min=2, help="target: number of our iterations.")] = ITERATIONS,
+    reference_iterations: Annotated[int, Option(min=1, help="target: the most iterations of the reference.")] = 12_000,
+    resume: Annotated[bool, Option("--resume", help="target: resume the run of the reference.")] = False,
+    model: Annotated[str, Option(help="solve: a shipped name, a folder or a hub id.")] = "addition-mlp",
 ):
-    """Measure speed and memory against a plain reference that runs in turn with the library."""
-    chosen = list(_MEASUREMENTS) if what == "all" else [what]
-    if unknown := [name for name in chosen if name not in _MEASUREMENTS]:
-        raise CommandError(f"Unknown measurement {unknown[0]!r}; choose one of: {', '.join(_MEASUREMENTS)}, all.")
+    """Measure speed and memory against a plain reference that runs alternately with the library."""
+    if what not in (*_FILES, "all"):
+        raise CommandError(f"Unknown measurement {what!r}; choose one of: {', '.join(_FILES)}, all.")
     check_device(device)
     setting = Setting(size, width, batch_size=batch_size, seed=seed, device=device, compile=compile)
-    options = _Options(rounds, iterations, reference_iterations, resume, model)
     console = Console()
-    for name in chosen:
-        measure, file = _MEASUREMENTS[name]
-        path = (output or _FOLDER) / file if what == "all" or output is None else output
+
+    def log(line: str) -> None:
+        console.print(line, soft_wrap=True, highlight=False)
+
+    def target(report: Report) -> None:
+        run = PlainRun(setting, _STATE)
+        if resume:
+            with command_errors(ValueError):
+                run.resume()
+        limits = {"iterations": iterations, "reference_iterations": reference_iterations}
+        measure_target(setting, report, run, **limits, log=log)
+
+    measurements: dict[str, Callable[[Report], None]] = {
+        "iteration": lambda report: measure_iteration(setting, report, rounds=rounds or 21),
+        "solve": lambda report: measure_solving(load_model(model), setting, report, rounds=rounds or 5),
+        "memory": lambda report: measure_memory(setting, report),
+        "target": target,
+    }
+    for name in _FILES if what == "all" else [what]:
+        path = (output or _FOLDER) / _FILES[name] if what == "all" or output is None else output
         report = Report(path, command_line(), setting)
         try:
-            measure(setting, report, options, console)
+            measurements[name](report)
         except KeyboardInterrupt:
-            console.print(f"Interrupted; {path} keeps what was measured until now.", soft_wrap=True)
+            log(f"Interrupted; {path} keeps what was measured so far.")
             raise typer.Exit(130) from None
         _show(console, report)
 
 
-def _iteration(setting: Setting, report: Report, options: _Options, console: Console) -> None:
-    measure_iteration(setting, report, rounds=options.rounds or 21)
-
-
-def _target(setting: Setting, report: Report, options: _Options, console: Console) -> None:
-    run = PlainRun(setting, _STATE)
-    if options.resume:
-        try:
-            run.resume()
-        except ValueError as error:
-            raise CommandError(str(error)) from error
-    measure_target(
-        setting,
-        report,
-        run,
-        iterations=options.iterations,
-        reference_iterations=options.reference_iterations,
-        log=lambda line: console.print(line, soft_wrap=True, highlight=False),
-    )
-
-
-def _solve(setting: Setting, report: Report, options: _Options, console: Console) -> None:
-    measure_solving(load_model(options.model), setting, report, rounds=options.rounds or 5)
-
-
-def _memory(setting: Setting, report: Report, options: _Options, console: Console) -> None:
-    measure_memory(setting, report)
-
-
-_MEASUREMENTS: dict[str, tuple[Callable[[Setting, Report, _Options, Console], None], str]] = {
-    "iteration": (_iteration, "iteration.json"),
-    "solve": (_solve, "solving.json"),
-    "memory": (_memory, "memory.json"),
-    "target": (_target, "target.json"),
-}
-"""What can be measured, with the names of the result files; the longest last."""
-
-
 def _show(console: Console, report: Report) -> None:
-    content = report.content
-    console.print(content["title"], style="bold")
-    rows = content["rows"]
+    console.print(report.content["title"], style="bold")
+    rows = report.content["rows"]
     if rows:
-        _print_table(console, list(rows[0]), [list(row.values()) for row in rows])
-    for bound in report.bounds:
-        sense = "at least" if bound.least else "at most"
-        verdict = "as it should be" if bound.met else "MISSED"
-        console.print(
-            f"{bound.what}: {bound.value:.3g}, {sense} {bound.limit:.3g}: {verdict}", soft_wrap=True, highlight=False
-        )
-    console.print(f"Saved {report.path}\n", soft_wrap=True, highlight=False)
-
-
-def _print_table(console: Console, headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for heading, first in zip(headings, rows[0], strict=True):
-        table.add_column(heading.replace("_", " "), justify="left" if isinstance(first, str) else "right")
-    for row in rows:
-        table.add_row(*map(_cell, row))
-    console.print(table)
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, list):
-        return " to ".join(map(_cell, value))
-    if isinstance(value, float):
-        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+        table = plain_table()
+        for heading, first in rows[0].items():
+            table.add_column(heading.replace("_", " "), justify="left" if isinstance(first, str) else "right")
+        for row in rows:
+            table.add_row(*map(shown, row.values()))
+        console.print(table)
+    lines = [
+        f"{bound.what}: {bound.value:.3g}, {'at least' if bound.least else 'at most'} {bound.limit:.3g}: "
+        f"{'met' if bound.met else 'MISSED'}"
+        for bound in report.bounds
+    ]
+    console.print("\n".join([*lines, f"Saved {report.path}\n"]), soft_wrap=True, highlight=False)

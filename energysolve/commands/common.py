@@ -1,8 +1,10 @@
-"""What the commands share: errors, devices, tasks and energies by name, trained solvers, and folders to write to."""
+"""Shared parts of the commands: errors, devices, tasks and energies by name, trained solvers, output folders."""
 
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -17,7 +19,7 @@ from ..tasks import Task
 
 
 class CommandError(Exception):
-    """An error that is shown in one line."""
+    """An error that is shown as one line."""
 
     exit_code = 1
 
@@ -26,9 +28,18 @@ class CommandError(Exception):
         return " ".join(str(self).split())
 
 
+@contextmanager
+def command_errors(*kinds: type[Exception], prefix: str = "") -> Iterator[None]:
+    """Turn errors of these kinds into a CommandError with the same message, after a prefix."""
+    try:
+        yield
+    except kinds as error:
+        raise CommandError(f"{prefix}{error}") from error
+
+
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 EnergyName = Annotated[
-    str | None, typer.Option("--energy", help="An energy of your own, as package.module:Class.", metavar="NAME")
+    str | None, typer.Option("--energy", help="A custom energy, as package.module:Class.", metavar="NAME")
 ]
 
 
@@ -38,15 +49,15 @@ def task_help(more: str = "") -> str:
 
 
 def find_domain(task: str, size: int | None = None, energy: str | None = None) -> Domain:
-    """The domain of a task of the library, or of one of the user's own, ``package.module:Task``.
+    """The domain of a registered task, or of a user's task ``package.module:Task``.
 
     Args:
         task: the name.
-        size: of the user's task, its only argument; None for none.
-        energy: of a user's task: ``package.module:name``, called with the task if it takes an argument.
+        size: the only argument of the user's task; None if it takes none.
+        energy: the energy of a user's task, ``package.module:name``; called with the task if it takes an argument.
 
     Raises:
-        CommandError: if there is no such task, or it cannot be made.
+        CommandError: if there is no such task, or it cannot be constructed.
     """
     if ":" not in task:
         if energy is not None and task in DOMAINS:
@@ -65,7 +76,7 @@ def find_domain(task: str, size: int | None = None, energy: str | None = None) -
 
 
 def named(name: str) -> Any:
-    """The object of a name ``package.module:name``, looked for in the current folder too."""
+    """Import ``package.module:name``, also from the current folder."""
     module, _, attribute = name.partition(":")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -76,29 +87,26 @@ def named(name: str) -> Any:
 
 
 def load_model(model: str, energy: str | None = None, device: str = "cpu") -> EnergySolver:
-    """A trained solver, shipped, in a folder or on the hub.
+    """Load a trained solver that is shipped, in a folder or on the hub.
 
     Args:
-        model: the name, folder or id.
-        energy: the class of an energy of the user's own, ``package.module:Class``.
-        device: where to move it.
+        model: a shipped name, a folder or a hub id.
+        energy: the class of a user's energy, ``package.module:Class``.
+        device: the device to move it to.
     """
     check_device(device)
-    try:
-        solver = EnergySolver.from_pretrained(model, energy=None if energy is None else named(energy))
-    except (ImportError, OSError, ValueError, TypeError) as error:
-        raise CommandError(f"Cannot load the model {model}: {error}") from error
-    return solver.to(device)
+    with command_errors(ImportError, OSError, ValueError, TypeError, prefix=f"Cannot load the model {model}: "):
+        return EnergySolver.from_pretrained(model, energy=None if energy is None else named(energy)).to(device)
 
 
 def check_device(device: str) -> None:
-    """Raise a CommandError for a device that is not there."""
+    """Raise a CommandError for a device that is not available."""
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise CommandError(f"No device {device!r}: --device is cpu, or cuda where torch finds a GPU.")
+        raise CommandError(f"No device {device!r}: --device is cpu, or cuda if torch finds a GPU.")
 
 
 def check_free_to_write(folder: Path, names: tuple[str, ...], overwrite: bool) -> None:
-    """Make the folder, now rather than fail after hours of work; a CommandError if it holds one of the files."""
+    """Create the folder before hours of work; raise a CommandError if it contains one of the files."""
     existing = [name for name in names if (folder / name).exists()]
     if existing and not overwrite:
         raise CommandError(
@@ -108,7 +116,7 @@ def check_free_to_write(folder: Path, names: tuple[str, ...], overwrite: bool) -
 
 
 def command_line() -> str:
-    """The command as it was given, for result files."""
+    """The command line, for result files."""
     return shlex.join(["energysolve", *sys.argv[1:]])
 
 

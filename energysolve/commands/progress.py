@@ -9,11 +9,7 @@ from ..training import Callback
 
 
 class ProgressBar(Callback):
-    """A progress bar with the loss, the learning rate, the errors of the last validation and the time left.
-
-    Args:
-        console: where to draw.
-    """
+    """A progress bar with the loss, the learning rate, the errors of the last validation and the remaining time."""
 
     def __init__(self, console: Console):
         columns = (

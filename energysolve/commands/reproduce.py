@@ -7,38 +7,39 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from ..experiments.measure import PROBLEMS
 from ..experiments.runs import Laboratory
 from ..experiments.tables import PRESETS
 from ..training import CheckpointError, NonfiniteLossError
-from .common import CommandError, Device, check_device, command_line
+from .common import CommandError, Device, check_device, command_errors, command_line
 
 TARGETS = ("table1", "table3", "table4", "figure1", "figure3", "figure4", "figure5", "figure6", "figure7", "scratchpad")
 
 _TRAINED = ("table3", "scratchpad")
-"""Those that compare settings of training."""
+"""The tables that compare settings of training."""
 
 
 def reproduce(
-    what: Annotated[str, typer.Argument(help=f"One of: {', '.join(TARGETS)}.", metavar="WHAT")],
-    preset: Annotated[str, typer.Option(help=f"{', '.join(PRESETS)}.")] = "tuned",
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of the energy model; other methods have one.")] = 1,
-    output: Annotated[Path, typer.Option(help="Folder for result files, tables and figures.")] = Path("out/results"),
-    problems: Annotated[int, typer.Option(min=2, help="Problems of each difficulty to evaluate on.")] = PROBLEMS,
+    what: Annotated[str, Argument(help=f"One of: {', '.join(TARGETS)}.", metavar="WHAT")],
+    preset: Annotated[str, Option(help=f"{', '.join(PRESETS)}.")] = "tuned",
+    seeds: Annotated[int, Option(min=1, help="Number of runs of the energy model; other methods have one.")] = 1,
+    output: Annotated[Path, Option(help="Folder for result files, tables and figures.")] = Path("out/results"),
+    problems: Annotated[int, Option(min=2, help="Problems per difficulty to evaluate on.")] = PROBLEMS,
     iterations: Annotated[
-        int, typer.Option(min=1, help="Iterations of the runs that compare settings of training (table3, scratchpad).")
+        int, Option(min=1, help="Iterations of the runs that compare settings of training (table3, scratchpad).")
     ] = 2000,
-    models: Annotated[Path, typer.Option(help="Folder for weights and checkpoints.")] = Path("out/reproduce"),
+    models: Annotated[Path, Option(help="Folder for weights and checkpoints.")] = Path("out/reproduce"),
     device: Device = "cpu",
 ):
-    """Make a table or a figure of the paper: train what is missing, going on where it was interrupted, and evaluate."""
+    """Make a table or figure of the paper: train the missing models, resuming interrupted runs, and evaluate them."""
     if what not in TARGETS:
-        raise CommandError(f"Unknown table or figure {what!r}; there are: {', '.join(TARGETS)}.")
+        raise CommandError(f"Unknown table or figure {what!r}; choose one of: {', '.join(TARGETS)}.")
     if preset not in PRESETS:
         raise CommandError(f"Unknown preset {preset!r}; the presets are: {', '.join(PRESETS)}.")
     if preset == "best" and what in _TRAINED:
-        raise CommandError(f"{what} changes the training, and preset 'best' has none to change; take paper or tuned.")
+        raise CommandError(f"{what} changes settings that preset 'best' does not have; take paper or tuned.")
     check_device(device)
     for folder in (output / "runs", models):
         try:  # before hours of training
@@ -50,15 +51,13 @@ def reproduce(
     def log(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False)
 
-    # Each has a module of its own, and those of figures import matplotlib.
+    # Imported on demand: the modules of figures import matplotlib.
     make: Callable[[Laboratory, str, int], list[Path]] = import_module(f"energysolve.experiments.{what}").reproduce
+    laboratory = Laboratory(models, output, command_line(), problems, log, device, iterations=iterations)
     try:
-        paths = make(
-            Laboratory(models, output, command_line(), problems, log, device, iterations=iterations), preset, seeds
-        )
+        with command_errors(NonfiniteLossError, CheckpointError, ValueError):
+            paths = make(laboratory, preset, seeds)
     except KeyboardInterrupt:
         log("Interrupted; the same command continues from the last checkpoint.")
         raise typer.Exit(130) from None
-    except (NonfiniteLossError, CheckpointError, ValueError) as error:
-        raise CommandError(str(error)) from error
     log(f"Saved {', '.join(map(str, paths))}")

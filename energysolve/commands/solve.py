@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from typer import Argument, Option
 
-from ..evaluation.evaluate import Performance, evaluate
+from ..evaluation.evaluate import evaluate
 from ..evaluation.report import comparison, print_evaluations
 from ..files import write_json
 from ..presets import Domain, domain_of
@@ -20,7 +21,7 @@ from ..solver import EnergySolver
 from ..streaming.problems import open_problems
 from ..streaming.solve import Summary, solve_file
 from ..tasks import Task
-from .common import CommandError, Device, EnergyName, command_line, find_domain, load_model, task_help
+from .common import CommandError, Device, EnergyName, command_errors, command_line, find_domain, load_model, task_help
 
 _PROBLEMS = 1000
 _CHUNK = 1024
@@ -28,30 +29,25 @@ _CHUNK = 1024
 
 def solve(
     task: Annotated[
-        str | None, typer.Argument(help=task_help("; not needed with --model and --input"), metavar="[TASK]")
+        str | None, Argument(help=task_help("; not needed with --model and --input"), metavar="[TASK]")
     ] = None,
-    problems: Annotated[
-        int | None, typer.Option(min=1, help="Fresh problems of each difficulty; default 1000.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the problems and the initial answers.")] = 0,
+    problems: Annotated[int | None, Option(min=1, help="Fresh problems per difficulty; default 1000.")] = None,
+    seed: Annotated[int, Option(help="Seed of the problems and the initial answers.")] = 0,
     model: Annotated[
-        str | None, typer.Option(help="A shipped name, a folder or a hub id; by default the task's own.")
+        str | None, Option(help="A shipped name, a folder or a hub id; by default the task's name.")
     ] = None,
     energy: EnergyName = None,
-    max_steps: Annotated[int | None, typer.Option(min=0, help="The most steps; by default the model's.")] = None,
+    max_steps: Annotated[int | None, Option(min=0, help="Maximum number of steps; by default the model's.")] = None,
     device: Device = "cpu",
     output: Annotated[
-        Path | None,
-        typer.Option(help="Folder for figure and numbers, default out/solve-TASK; with --input an .npz or .csv file."),
+        Path | None, Option(help="Folder for results, default out/solve-TASK; with --input an .npz or .csv file.")
     ] = None,
-    input: Annotated[Path | None, typer.Option(help="Problems to solve: an .npz, .npy or .csv file.")] = None,
-    chunk: Annotated[
-        int | None, typer.Option(min=1, help="Problems of --input that are solved together; default 1024.")
-    ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run over --input.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the answers to --input.")] = False,
+    input: Annotated[Path | None, Option(help="Problems to solve: an .npz, .npy or .csv file.")] = None,
+    chunk: Annotated[int | None, Option(min=1, help="Problems of --input to solve together; default 1024.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Continue an interrupted run over --input.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace existing answers to --input.")] = False,
 ):
-    """Solve problems with a trained energy: those of a file, or fresh ones to measure its errors and steps."""
+    """Solve problems with a trained energy: those in a file, or fresh ones to measure errors and steps."""
     misplaced = {"--problems": problems is not None and input is not None} | {
         name: given and input is None
         for name, given in {"--chunk": chunk is not None, "--resume": resume, "--overwrite": overwrite}.items()
@@ -67,35 +63,22 @@ def solve(
     solver = load_model(name, energy, device)
     solver = solver if max_steps is None else solver.replace(max_steps=max_steps)
     domain = domain or domain_of(solver)
-    source = None if domain is None else _task_of(domain, solver, name)
+    with command_errors(ValueError, prefix=f"Cannot load the model {name}: "):
+        source = None if domain is None else domain.task_of(solver)
     if input is not None and output is not None:
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
         _solve_file(solver, domain, source, input, output, options)
     elif domain is None or source is None:
-        raise CommandError(f"The model {name} fits no known task: name a TASK, or give a file as --input.")
+        raise CommandError(f"The model {name} belongs to no known task: name a TASK, or pass a file as --input.")
     else:
         folder = output or Path("out") / f"solve-{domain.name}"
         _solve_fresh(domain, name, solver, source, problems or _PROBLEMS, seed, folder, device)
 
 
-def _task_of(domain: Domain, solver: EnergySolver, model: str) -> Task:
-    try:
-        return domain.task_of(solver)
-    except ValueError as error:
-        raise CommandError(f"Cannot load the model {model}: {error}") from error
-
-
 def _solve_fresh(
-    domain: Domain,
-    model: str,
-    solver: EnergySolver,
-    source: Task,
-    problems: int,
-    seed: int,
-    folder: Path,
-    device: str,
+    domain: Domain, model: str, solver: EnergySolver, source: Task, problems: int, seed: int, folder: Path, device: str
 ) -> None:
-    # Drawing with matplotlib takes a second to import, which the other commands need not wait for.
+    # Imported on demand: matplotlib takes a second to import.
     from ..evaluation.figures import save_figure
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,16 +94,8 @@ def _solve_fresh(
     print_evaluations(console, found, domain.paper_irem, source.error_name)
     title = f"{domain.title}, {problems:,} fresh problems of each difficulty"
     paths = save_figure(folder, found, domain.paper_irem, title, source.error_name)
-    result = _solve_result(domain, found, model)
-    result |= {"seed": seed, "max_steps": solver.max_steps, "seconds": round(seconds, 2)} | environment(device)
-    write_json(folder / "result.json", result)
-    saved = ", ".join(map(str, [*paths, folder / "result.json"]))
-    console.print(f"\nSaved {saved} ({seconds:.1f} s)", soft_wrap=True, highlight=False)
-
-
-def _solve_result(domain: Domain, found: list[Performance], model: str) -> dict[str, Any]:
     config = read_config(locate(model))
-    return {
+    result = {
         "kind": "solve",
         "task": domain.name,
         "title": domain.title,
@@ -129,7 +104,13 @@ def _solve_result(domain: Domain, found: list[Performance], model: str) -> dict[
         "paper": dict(domain.paper_irem),
         "difficulties": {each.difficulty: each.to_json() for each in found},
         "comparison": comparison(found),
+        "seed": seed,
+        "max_steps": solver.max_steps,
+        "seconds": round(seconds, 2),
     }
+    write_json(folder / "result.json", result | environment(device))
+    saved = ", ".join(map(str, [*paths, folder / "result.json"]))
+    console.print(f"\nSaved {saved} ({seconds:.1f} s)", soft_wrap=True, highlight=False)
 
 
 def _solve_file(
@@ -139,28 +120,21 @@ def _solve_file(
     console = Console()
     bar = _Bar(console)
     try:
-        problems = open_problems(input)
-        if domain is not None and source is not None:
-            solver = _at_size(domain, solver.suited(source), input, problems.row_shape)
-        summary = solve_file(solver, problems, output, progress=bar, **options)
+        with command_errors(ValueError):
+            problems = open_problems(input)
+            if domain is not None and source is not None:
+                with command_errors(ValueError, prefix=f"{input}: "):
+                    solver = domain.at_size(solver.suited(source), problems.row_shape)
+            summary = solve_file(solver, problems, output, progress=bar, **options)
     except KeyboardInterrupt:
         bar.stop()
         console.print(
             f"Interrupted after {bar.done:,} problems, which are kept. Continue with --resume.", soft_wrap=True
         )
         raise typer.Exit(130) from None
-    except ValueError as error:
-        raise CommandError(str(error)) from error
     finally:
         bar.stop()
     console.print(f"{_in_words(summary)}\nSaved {output}", soft_wrap=True, highlight=False)
-
-
-def _at_size(domain: Domain, solver: EnergySolver, input: Path, problem_shape: tuple[int, ...]) -> EnergySolver:
-    try:
-        return domain.at_size(solver, problem_shape)
-    except ValueError as error:
-        raise CommandError(f"{input}: {error}") from error
 
 
 def _in_words(summary: Summary) -> str:
@@ -173,7 +147,7 @@ def _in_words(summary: Summary) -> str:
 
 
 class _Bar:
-    """A progress bar that appears with the first report and counts the speed from there."""
+    """A progress bar that appears with the first report and measures the speed from there."""
 
     def __init__(self, console: Console):
         speed = TextColumn("{task.fields[speed]} problems/s")

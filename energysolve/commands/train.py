@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer import Argument, Option
 
 from ..evaluation.evaluate import evaluate
 from ..evaluation.report import print_evaluations
@@ -21,6 +22,7 @@ from .common import (
     EnergyName,
     check_device,
     check_free_to_write,
+    command_errors,
     command_line,
     find_domain,
     task_help,
@@ -29,85 +31,76 @@ from .progress import ProgressBar
 
 _EVALUATION_PROBLEMS = 1000
 _SCHEDULES: dict[str, type[Schedule]] = {"one-cycle": OneCycle, "constant": Constant, "cosine": Cosine}
-_COMMAND = (
-    *("task", "preset", "energy", "output", "overwrite", "checkpoint_every", "keep_checkpoints", "resume", "tracker"),
-    "device",
-)
-"""The options that are no settings of the preset."""
+_CHECKPOINTING = ("checkpoint_every", "keep_checkpoints", "resume")
+_COMMAND = ("task", "preset", "energy", "output", "overwrite", "tracker", "device", *_CHECKPOINTING)
+"""The options that are not settings of the preset."""
 
 
 def train(
-    task: Annotated[
-        str, typer.Argument(help=task_help("; or a task of your own, package.module:Task"), metavar="TASK")
-    ],
-    preset: Annotated[str, typer.Option(help="paper, tuned or best; other options change its settings.")] = "tuned",
+    task: Annotated[str, Argument(help=task_help("; or a custom task, package.module:Task"), metavar="TASK")],
+    preset: Annotated[str, Option(help="paper, tuned or best; other options change its settings.")] = "tuned",
     energy: EnergyName = None,
-    iterations: Annotated[int | None, typer.Option(min=1, help="Updates of the energy's parameters.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Seed of the initial weights, the problems and everything else.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder for the trained solver; default out/TASK.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what that folder holds.")] = False,
-    checkpoint_every: Annotated[int, typer.Option(min=0, help="Iterations between checkpoints; 0: none.")] = 1000,
-    keep_checkpoints: Annotated[int, typer.Option(min=1, help="How many of the newest, besides the best.")] = 2,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue from the latest checkpoint.")] = False,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate of Adam.")] = None,
-    schedule: Annotated[
-        str | None, typer.Option(help=f"Schedule of the learning rate: {', '.join(_SCHEDULES)}.")
-    ] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Decoupled weight decay (AdamW).")] = None,
-    clip_norm: Annotated[float | None, typer.Option(help="The largest norm of the gradient.")] = None,
-    ema: Annotated[float | None, typer.Option(help="Decay of a moving average of the weights.")] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="New problems an iteration; as many replayed.")] = None,
-    accumulate: Annotated[int | None, typer.Option(min=1, help="Batches an iteration.")] = None,
-    train_steps: Annotated[int | None, typer.Option(min=1, help="Inner steps an iteration.")] = None,
-    step_size: Annotated[float | None, typer.Option(help="Step size of the inner steps in training.")] = None,
-    replay: Annotated[int | None, typer.Option(min=0, help="Capacity of the replay buffer; 0: none.")] = None,
-    scratchpad: Annotated[int | None, typer.Option(min=0, help="Entries of a scratchpad z; 0: none.")] = None,
-    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16.")] = None,
-    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Compile the training step.")] = None,
+    iterations: Annotated[int | None, Option(min=1, help="Number of parameter updates.")] = None,
+    seed: Annotated[int | None, Option(help="Seed of all random numbers.")] = None,
+    output: Annotated[Path | None, Option(help="Folder for the trained solver; default out/TASK.")] = None,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace the contents of that folder.")] = False,
+    checkpoint_every: Annotated[int, Option(min=0, help="Iterations between checkpoints; 0: none.")] = 1000,
+    keep_checkpoints: Annotated[int, Option(min=1, help="Latest checkpoints to keep, besides the best.")] = 2,
+    resume: Annotated[bool, Option("--resume", help="Continue from the latest checkpoint.")] = False,
+    lr: Annotated[float | None, Option(help="Highest learning rate of Adam.")] = None,
+    schedule: Annotated[str | None, Option(help=f"Schedule of the learning rate: {', '.join(_SCHEDULES)}.")] = None,
+    weight_decay: Annotated[float | None, Option(help="Decoupled weight decay (AdamW).")] = None,
+    clip_norm: Annotated[float | None, Option(help="Maximum norm of the gradient.")] = None,
+    ema: Annotated[float | None, Option(help="Decay rate of a moving average of the weights.")] = None,
+    batch_size: Annotated[int | None, Option(min=1, help="New problems per iteration; as many are replayed.")] = None,
+    accumulate: Annotated[int | None, Option(min=1, help="Batches per iteration.")] = None,
+    train_steps: Annotated[int | None, Option(min=1, help="Inner steps per iteration.")] = None,
+    step_size: Annotated[float | None, Option(help="Step size of the inner steps in training.")] = None,
+    replay: Annotated[int | None, Option(min=0, help="Capacity of the replay buffer; 0: none.")] = None,
+    scratchpad: Annotated[int | None, Option(min=0, help="Number of entries of a scratchpad z; 0: none.")] = None,
+    precision: Annotated[str | None, Option(help="Mixed precision: no, bf16 or fp16.")] = None,
+    compile: Annotated[bool | None, Option("--compile/--no-compile", help="Compile the training step.")] = None,
     skip_nonfinite: Annotated[
-        bool | None, typer.Option("--skip-nonfinite", help="Skip a batch whose loss is not finite.")
+        bool | None, Option("--skip-nonfinite", help="Skip batches whose loss is not finite.")
     ] = None,
-    validate_every: Annotated[int | None, typer.Option(min=0, help="Iterations between validations; 0: none.")] = None,
+    validate_every: Annotated[int | None, Option(min=0, help="Iterations between validations; 0: none.")] = None,
     early_stopping: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many validations without a lower error.")
+        int | None, Option(min=1, help="Stop after this many validations without a lower error.")
     ] = None,
-    log_every: Annotated[int | None, typer.Option(min=1, help="Iterations between entries of trackers.")] = None,
-    tracker: Annotated[list[str] | None, typer.Option(help="csv, tensorboard, ...; may be repeated.")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
-    size: Annotated[int | None, typer.Option(min=1, help="Size of the problems; by default the paper's.")] = None,
-    width: Annotated[int | None, typer.Option(min=1, help="Units of each hidden layer.")] = None,
-    energy_scale: Annotated[float | None, typer.Option(help="Constant factor of the energy.")] = None,
+    log_every: Annotated[int | None, Option(min=1, help="Iterations between log entries of trackers.")] = None,
+    tracker: Annotated[
+        list[str] | None, Option(help="Experiment tracker: csv, tensorboard, ...; may be repeated.")
+    ] = None,
+    device: Annotated[str | None, Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
+    size: Annotated[int | None, Option(min=1, help="Size of the problems; default: the paper's.")] = None,
+    width: Annotated[int | None, Option(min=1, help="Units of each hidden layer.")] = None,
+    energy_scale: Annotated[float | None, Option(help="Constant factor of the energy.")] = None,
     standardized: Annotated[
-        bool | None, typer.Option("--standardized/--no-standardized", help="Standardize problems.")
+        bool | None, Option("--standardized/--no-standardized", help="Standardize problems.")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="Initial weights and answers: paper or probes.")] = None,
-    test_step_size: Annotated[float | None, typer.Option(help="Step size of the saved solver.")] = None,
-    test_max_steps: Annotated[int | None, typer.Option(min=0, help="Most steps of the saved solver.")] = None,
-    test_atol: Annotated[float | None, typer.Option(help="Tolerance of the saved solver, in the energy.")] = None,
+    start: Annotated[str | None, Option(help="Initial weights and answers: paper or probes.")] = None,
+    test_step_size: Annotated[float | None, Option(help="Step size of the saved solver.")] = None,
+    test_max_steps: Annotated[int | None, Option(min=0, help="Maximum number of steps of the saved solver.")] = None,
+    test_atol: Annotated[float | None, Option(help="Energy tolerance of the saved solver.")] = None,
     test_patience: Annotated[
-        int | None, typer.Option(min=1, help="Iterates in a row within the tolerance at which it halts.")
+        int | None, Option(min=1, help="Consecutive iterates within the tolerance before it halts.")
     ] = None,
 ):
     """Train an energy, evaluate it once on fresh problems, and save it with its test-time settings."""
     settings = {name: value for name, value in locals().items() if name not in _COMMAND}
-    own = ":" in task
-    domain = find_domain(task, settings.pop("size") if own else None, energy)
+    domain = find_domain(task, settings.pop("size") if ":" in task else None, energy)
     if device is not None:
         check_device(device)
     folder = output or Path("out") / domain.name
     checkpoints = Checkpoints(folder / "checkpoints", checkpoint_every, keep_checkpoints) if checkpoint_every else None
     _check_folder(folder, overwrite, resume, checkpoints)
     after = max(checkpoints.iterations(), default=0) if resume and checkpoints else 0
-    try:
+    with command_errors(ValueError):
         chosen = _changed(domain.preset(preset), settings)
         source = domain.task_at(chosen)
         trainer, solver = chosen.prepare(
             domain.name, source, folder=folder, trackers=tuple(tracker or ()), cpu=device == "cpu", after=after
         )
-    except ValueError as error:
-        raise CommandError(str(error)) from error
     if tracker:
         start_trackers(trainer.accelerator, domain.name, chosen.to_json(), after)
     main = trainer.accelerator.is_main_process
@@ -121,7 +114,7 @@ def train(
 
 
 def _changed(preset: Preset, settings: dict[str, Any]) -> Preset:
-    """The preset with the options that were given; a ValueError for those that it does not have."""
+    """The preset with the given options; a ValueError for options that it does not have."""
     name = settings["schedule"]
     if name is not None:
         if name not in _SCHEDULES:
@@ -143,9 +136,9 @@ def _evaluate_and_save(
 
 
 def _check_folder(folder: Path, overwrite: bool, resume: bool, checkpoints: Checkpoints | None) -> None:
-    """Make the folder; a CommandError if something in it would be lost."""
+    """Create the folder; raise a CommandError if something in it would be lost."""
     if resume and overwrite:
-        raise CommandError("--resume continues what the folder holds and --overwrite deletes it: choose one.")
+        raise CommandError("--resume continues the run in the folder and --overwrite deletes it: choose one.")
     if resume and checkpoints is None:
         raise CommandError("--resume needs checkpoints: leave out --checkpoint-every 0.")
     check_free_to_write(folder, (WEIGHTS, CONFIG), overwrite or resume)
@@ -160,17 +153,15 @@ def _check_folder(folder: Path, overwrite: bool, resume: bool, checkpoints: Chec
 
 
 def _fit(console: Console, trainer: Any, iterations: int, checkpoints: Checkpoints | None, resume: bool) -> float:
-    """Train with a progress bar; returns the seconds that it took."""
+    """Train with a progress bar; returns the time in seconds."""
     started = time.perf_counter()
     bar = ProgressBar(console)
     try:
-        with bar:
+        with bar, command_errors(NonfiniteLossError, CheckpointError):
             trainer.fit(iterations, callbacks=[bar], checkpoints=checkpoints, resume=resume)
     except KeyboardInterrupt:
         console.print(f"Interrupted after {bar.iteration} of {iterations} iterations; no solver was saved.")
         if bar.checkpoint:
             console.print(f"The same command with --resume continues from {bar.checkpoint}.", soft_wrap=True)
         raise typer.Exit(130) from None
-    except (NonfiniteLossError, CheckpointError) as error:
-        raise CommandError(str(error)) from error
     return time.perf_counter() - started

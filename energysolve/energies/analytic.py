@@ -24,7 +24,7 @@ class AnalyticEnergy(Energy):
     The shift moves start and minima, so that a batch can hold different problems.
 
     Attributes:
-        dim: entries of one answer.
+        dim: the number of entries of an answer; an argument of some functions.
         start: the standard starting point for ``x = 0``, or a simple one where the literature has none.
         minima: the points of lowest value for ``x = 0``.
         minimum: the lowest value.
@@ -46,11 +46,7 @@ class AnalyticEnergy(Energy):
 
 
 class Rosenbrock(AnalyticEnergy):
-    """Sum over pairs ``(a, b)`` of ``100 (b - a^2)^2 + (1 - a)^2``; minimum 0 at ones (MGH 1 and 21).
-
-    Args:
-        dim: an even number.
-    """
+    """Sum over pairs ``(a, b)`` of ``100 (b - a^2)^2 + (1 - a)^2``, for even ``dim``; minimum 0 at ones (MGH 1, 21)."""
 
     def __init__(self, dim: int = 2):
         super().__init__()
@@ -203,12 +199,9 @@ class Box3D(AnalyticEnergy):
 
 
 class Trigonometric(AnalyticEnergy):
-    """Sum over i of ``(n - sum_j cos y_j + i (1 - cos y_i) - sin y_i)^2``; minimum 0 at the origin (MGH 26).
+    """Sum over i of ``(dim - sum_j cos y_j + i (1 - cos y_i) - sin y_i)^2``; minimum 0 at the origin (MGH 26).
 
     There are further minima, global and local, of which the one nearest to the start in two dimensions is listed.
-
-    Args:
-        dim: the number n of entries.
     """
 
     def __init__(self, dim: int = 2):
@@ -226,11 +219,7 @@ class Trigonometric(AnalyticEnergy):
 
 
 class VariablyDimensioned(AnalyticEnergy):
-    """``sum_i (y_i - 1)^2 + s^2 + s^4`` with ``s = sum_i i (y_i - 1)``; minimum 0 at ones (MGH 25).
-
-    Args:
-        dim: the number of entries.
-    """
+    """``sum_i (y_i - 1)^2 + s^2 + s^4`` with ``s = sum_i i (y_i - 1)``; minimum 0 at ones (MGH 25)."""
 
     def __init__(self, dim: int = 4):
         super().__init__()
@@ -247,10 +236,7 @@ class VariablyDimensioned(AnalyticEnergy):
 class StyblinskiTang(AnalyticEnergy):
     """``1/2 sum_i (y_i^4 - 16 y_i^2 + 5 y_i)``; minimum ``-39.16617 dim`` at ``y_i = -2.903534`` (SB).
 
-    Every entry has a local minimum at 2.746803 besides.
-
-    Args:
-        dim: the number of entries.
+    Every entry also has a local minimum at 2.746803.
     """
 
     def __init__(self, dim: int = 2):
@@ -266,11 +252,7 @@ class StyblinskiTang(AnalyticEnergy):
 
 
 class Rastrigin(AnalyticEnergy):
-    """``10 dim + sum_i (y_i^2 - 10 cos(2 pi y_i))``; minimum 0 at the origin, a local one by every integer point (SB).
-
-    Args:
-        dim: the number of entries.
-    """
+    """``10 dim + sum_i (y_i^2 - 10 cos(2 pi y_i))``; minimum 0 at the origin, local ones near integer points (SB)."""
 
     def __init__(self, dim: int = 2):
         super().__init__()

@@ -19,12 +19,12 @@ class MLPEnergy(Energy):
     swish; parameters are initialized like those of a network on the concatenation.
 
     Args:
-        x_dim: entries of one problem; ``x`` is flattened.
-        y_dim: entries of one answer; ``y`` is flattened.
-        z_dim: entries of the scratchpad (Appendix B), 0 for none.
-        width: units of each hidden layer.
-        depth: number of hidden layers, 1 or more.
-        scale: factor of the energy. Steps of size ``s`` on the energy are steps of size ``s * scale`` on the network.
+        x_dim: the number of entries of a problem; ``x`` is flattened.
+        y_dim: the number of entries of an answer; ``y`` is flattened.
+        z_dim: the number of entries of the scratchpad (Appendix B), 0 for none.
+        width: the number of units of each hidden layer.
+        depth: the number of hidden layers, 1 or more.
+        scale: a factor of the energy. Steps of size ``s`` on the energy are steps of size ``s * scale`` on the network.
         standardized: whether problems are standardized first, by the buffers ``x_mean`` (per entry) and ``x_std`` (one
             number), which `standardize` sets.
 
@@ -106,9 +106,8 @@ class MLPEnergy(Energy):
         return energy if self.scale == 1 else energy * self.scale
 
     def config(self) -> dict[str, Any]:
-        return {
-            name: getattr(self, name) for name in ("x_dim", "y_dim", "z_dim", "width", "depth", "scale", "standardized")
-        }
+        names = ("x_dim", "y_dim", "z_dim", "width", "depth", "scale", "standardized")
+        return {name: getattr(self, name) for name in names}
 
     def _initialize_first_layer(self) -> None:
         bound = 1 / math.sqrt(self.x_dim + self.y_dim + self.z_dim)

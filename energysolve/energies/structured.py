@@ -22,9 +22,9 @@ class SharedQuadratic(Energy):
     answer scales with the problem, and an energy trained on small numbers is valid for large ones.
 
     Args:
-        size: entries of an answer, and of each vector in the problem.
-        terms: vectors in the problem; ``x`` is ``(batch, terms * size)`` or ``(batch, terms, size)``.
-        features: rows of ``W``, 1 or more.
+        size: the number of entries of an answer, and of each vector in the problem.
+        terms: the number of vectors in the problem; ``x`` is ``(batch, terms * size)`` or ``(batch, terms, size)``.
+        features: the number of rows of ``W``, 1 or more.
     """
 
     def __init__(self, size: int, terms: int = 2, features: int = 3):
@@ -65,8 +65,8 @@ class PreconditionedInverse(Energy):
     are not positive definite.
 
     Args:
-        size: rows and columns.
-        steps: Newton-Schulz steps, 0 or more; each costs two matrix products per solve.
+        size: the number of rows and columns.
+        steps: the number of Newton-Schulz steps, 0 or more; each costs two matrix products per solve.
     """
 
     def __init__(self, size: int, steps: int = 4):
@@ -123,13 +123,13 @@ class FactoredCompletion(Energy):
     scratchpad is ``(batch, rows + columns, rank)``, the rows of ``U`` first.
 
     Args:
-        rows: of a matrix.
-        columns: of a matrix.
-        rank: of ``U V'``.
-        noise: standard deviation of the noise.
-        penalty: initial ``c``, positive.
-        shrinkage: initial ``k``, positive.
-        floor: lower bound of the signal variance in units of the noise variance, positive; it bounds the curvature.
+        rows: the number of rows of a matrix.
+        columns: the number of columns of a matrix.
+        rank: the rank of ``U V'``.
+        noise: the standard deviation of the noise.
+        penalty: the initial ``c``, positive.
+        shrinkage: the initial ``k``, positive.
+        floor: a lower bound of the signal variance in units of the noise variance, positive; it bounds the curvature.
     """
 
     def __init__(

@@ -96,7 +96,7 @@ class Descent:
             energy=at.energy,
             previous_energy=torch.full_like(at.energy, torch.inf),
             initial_energy=at.energy,
-            gradient=self.optimizer.residual(at),
+            gradient=self.optimizer.residual(at._replace(layout=self.layout)),
             free=free,
             previous=None,
             layout=self.layout,

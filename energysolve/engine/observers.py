@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..layout import Layout
-from ..optimizers.base import PerSample
+from ..optimizers.base import PerSample, where_state
 from ..recorders import Recorder
 from ..trees import tree_map
 from .loop import Carry
@@ -126,24 +126,3 @@ class LastSteps:
             if candidate is not None:
                 chosen = where_state(self._layout, first == slot, candidate, chosen)
         return chosen
-
-
-def where_state(layout: Layout, mask: Tensor, new: Any, old: Any) -> Any:
-    """`Layout.where` for optimizer states: a shared step count becomes one count per row.
-
-    Leaves that are not tensors, such as the transformation in a torchopt state, are taken from ``new``.
-    """
-
-    def select(a: Any, b: Any) -> Any:
-        if isinstance(a, PerSample):
-            return PerSample(tree_map(lambda new, old: torch.where(_columns(mask, new), new, old), a.value, b.value))
-        if not isinstance(a, Tensor):
-            return a
-        like = b if b.ndim > a.ndim else a
-        return torch.where(layout.expand(mask, like if like.ndim else like.view(1, 1)), a, b)
-
-    return tree_map(select, new, old)
-
-
-def _columns(mask: Tensor, like: Tensor) -> Tensor:
-    return mask.view(-1, *[1] * (like.ndim - 1))

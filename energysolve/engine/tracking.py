@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..optimizers.base import PerSample
+from ..optimizers.base import PerSample, where_state
 from ..solution import Status
 from ..trees import detach, tree_leaves, tree_map
 from .agreement import same_alone
 from .loop import Descent, Outcome
-from .observers import AcceptedSteps, StepStart, where_state
+from .observers import AcceptedSteps, StepStart
 from .solve import Solve
 
 

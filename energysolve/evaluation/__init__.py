@@ -1,1 +1,1 @@
-"""How well and how fast a model answers a task."""
+"""Evaluation of models: errors and numbers of steps on fresh problems."""

@@ -1,4 +1,4 @@
-"""How well and how fast a model answers fresh problems: one solve of each, no use of the targets to stop."""
+"""Errors and numbers of steps of a model on fresh problems. Each is solved once; targets never decide when to stop."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -16,22 +16,22 @@ from ..solver import EnergySolver
 from ..tasks import Task
 
 CHUNK = 250
-"""Problems solved together: trajectories keep every iterate, and the answers do not depend on the batch."""
+"""Problems solved together, which bounds the memory that trajectories take; answers do not depend on it."""
 
 
 @dataclass(frozen=True)
 class Performance:
-    """What a model did on fresh problems of one difficulty.
+    """The performance of a model on fresh problems of one difficulty.
 
     Attributes:
-        difficulty: of the problems.
-        problems: how many.
-        error: mean error of the answers, where the model itself stopped.
-        standard_error: of that mean.
-        steps: the steps that each problem took.
-        converged: the share of problems whose criterion fired.
-        nonfinite: how many problems met a NaN or an infinity.
-        energy_before: mean energy at the initial answers; NaN for models without energy.
+        difficulty: difficulty of the problems.
+        problems: number of problems.
+        error: mean error of the answers at which the model itself stopped.
+        standard_error: standard error of that mean.
+        steps: number of steps of each problem.
+        converged: fraction of problems for which the criterion fired.
+        nonfinite: number of problems that met a NaN or an infinity.
+        energy_before: mean energy at the initial answers; NaN for models without an energy.
         energy_after: mean energy at the answers.
         floors: mean errors of trivial answers to the same problems, by name.
         error_by_step: mean error after each step, see `evaluate`.
@@ -50,13 +50,13 @@ class Performance:
     error_by_step: list[float] = field(default_factory=list)
 
     def statistics(self) -> dict[str, float]:
-        """Mean, median, least and most steps."""
+        """Mean, median, minimum and maximum of the steps."""
         steps = torch.tensor(self.steps, dtype=torch.float64)
         median = steps.quantile(0.5)
         return {"mean": steps.mean().item(), "median": median.item(), "min": min(self.steps), "max": max(self.steps)}
 
     def summary(self) -> dict[str, Any]:
-        """The numbers without the curve, JSON-able; an error that is not finite is None."""
+        """The numbers without the curve, JSON-able; errors that are not finite become None."""
         return {
             "problems": self.problems,
             "error": finite(self.error),
@@ -67,7 +67,7 @@ class Performance:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The summary with the error after each step, and how many problems took how many steps."""
+        """The summary with the error after each step and the counts of problems by number of steps, JSON-able."""
         counts = {str(step): self.steps.count(step) for step in sorted(set(self.steps))}
         return self.summary() | {"error_by_step": list(map(finite, self.error_by_step)), "steps_counts": counts}
 
@@ -87,16 +87,16 @@ def evaluate(
     """Solve fresh problems once each, at the model's own halting.
 
     Args:
-        model: an `EnergySolver`, whose initial answers are its own or the task's, or a baseline.
-        task: the source of problems and the judge of answers.
-        difficulty: one of the task's.
-        problems: how many, 1 or more.
+        model: an `EnergySolver`, with initial answers of its own or the task's, or a baseline.
+        task: the source of problems, which also defines the error.
+        difficulty: one of the task's difficulties.
+        problems: number of problems, 1 or more.
         generator: source of randomness, on the device of the model.
         curve: whether to measure the error after every step.
-        curve_steps: how far, without halting (a baseline's curve begins after its first step); by default the curve is
-            that of the solves themselves, in which answers that have halted stay as they are.
-        mean_target: for the floors that need it, see `Task.floors`.
-        chunk: problems solved together.
+        curve_steps: number of steps to take without halting for the curve (a baseline's begins after its first step).
+            By default the curve is that of the solves themselves, in which halted answers stay constant.
+        mean_target: see `Task.floors`.
+        chunk: number of problems solved together.
 
     Example::
 
@@ -142,7 +142,7 @@ def evaluate(
 
 
 def answers_by_step(model: Any, x: Any, steps: int, generator: torch.Generator | None = None) -> Sequence[Any]:
-    """The answers after 0, 1, ..., ``steps`` steps, without halting; those of a baseline begin after the first."""
+    """The answers after 0, 1, ..., ``steps`` steps, without halting; for a baseline, after 1, ..., ``steps``."""
     if not isinstance(model, EnergySolver):
         return model.iterates(x, steps, generator=generator)
     running = model.replace(halting=Never(), recorder=Trajectory(), max_steps=steps)
@@ -152,7 +152,7 @@ def answers_by_step(model: Any, x: Any, steps: int, generator: torch.Generator |
 
 
 def step_edges(performances: Sequence[Performance], bins: int) -> list[int]:
-    """Edges of at most ``bins`` bins of equal whole width that hold the steps of all the problems."""
+    """Edges of at most ``bins`` bins of the same integer width that cover the steps of all problems."""
     low = min(min(each.steps) for each in performances)
     high = max(max(each.steps) for each in performances)
     width = -(-(high - low + 1) // bins)
@@ -160,7 +160,7 @@ def step_edges(performances: Sequence[Performance], bins: int) -> list[int]:
 
 
 def _solved(model: Any, x: Any, generator: torch.Generator) -> tuple[Tensor, Solution]:
-    """Energies at the initial answers, and the solution."""
+    """The energies at the initial answers, and the solution."""
     if not isinstance(model, EnergySolver):
         solution = model.solve(x, generator=generator)
         return solution.energy, solution
@@ -169,7 +169,7 @@ def _solved(model: Any, x: Any, generator: torch.Generator) -> tuple[Tensor, Sol
 
 
 def finite(value: float) -> float | None:
-    """The number, or None for NaN and infinities, which JSON does not know."""
+    """The number, or None for NaN and infinities, which JSON cannot represent."""
     return value if math.isfinite(value) else None
 
 
@@ -181,6 +181,6 @@ def _iterates(solution: Solution) -> Iterator[Solution]:
 
 
 def _joined(errors: list[Tensor]) -> Tensor:
-    """Errors (steps, problems) of several solves side by side; a solve that ended earlier repeats its last row."""
+    """Errors (steps, problems) of several solves, concatenated; the last row of shorter solves is repeated."""
     longest = max(map(len, errors))
     return torch.cat([torch.cat([rows, rows[-1:].expand(longest - len(rows), -1)]) for rows in errors], dim=1)

@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from .evaluate import Performance, step_edges
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Distinguishable with every kind of colour vision (Okabe and Ito)."""
+"""Colours that are distinguishable with every kind of colour vision (Okabe and Ito)."""
 LINES = ("-", "--", "-.", ":")
 STYLE: dict[Any, Any] = {
     "font.size": 10,
@@ -28,30 +28,21 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def draw(evaluations: Sequence[Performance], paper: Mapping[str, float], title: str, error: str) -> Figure:
-    """Error against steps on the left, the distribution of steps on the right."""
+def save_figure(
+    folder: Path, evaluations: Sequence[Performance], paper: Mapping[str, float], title: str, error: str
+) -> list[Path]:
+    """Draw error against steps and the distribution of steps; returns the paths of the PNG and the SVG file."""
     with rc_context(STYLE):
         figure = Figure(figsize=(10, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
         figure.suptitle(title, fontsize=12)
         _draw_errors(left, evaluations, paper, error)
         _draw_steps(right, evaluations)
-    return figure
-
-
-def save_figure(
-    folder: Path, evaluations: Sequence[Performance], paper: Mapping[str, float], title: str, error: str
-) -> list[Path]:
-    """Draw error against steps, and the distribution of steps, as ``figure.png`` and ``figure.svg``.
-
-    Returns:
-        The files.
-    """
-    return save(draw(evaluations, paper, title, error), folder, "figure")
+    return save(figure, folder, "figure")
 
 
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Save a figure as PNG and as SVG, without the date, so that the same figure is the same file; the files."""
+    """Save a figure as PNG and SVG, without a date, so that equal figures give equal files; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.png", folder / f"{name}.svg"]
     with rc_context({"svg.hashsalt": STYLE["svg.hashsalt"]}):
@@ -61,7 +52,7 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
 
 
 def set_log(*sharing: Axes) -> None:
-    """A logarithmic vertical axis, if any of the panels that share it has something that can be drawn on one."""
+    """Make the vertical axis that panels share logarithmic, if any of them has a positive value."""
     if any((np.asarray(line.get_ydata()) > 0).any() for axes in sharing for line in axes.lines):
         sharing[0].set_yscale("log")
 
@@ -95,12 +86,12 @@ class Curves:
     """Errors of several methods, for one panel.
 
     Args:
-        errors: of each method, along the horizontal axis.
+        errors: the errors of each method, along the horizontal axis.
         floors: errors of trivial answers by name, drawn as horizontal lines.
-        x: where the errors of a method lie on the horizontal axis; those of methods without an entry at 0, 1, 2, ...
+        x: horizontal positions of the errors of a method; by default 0, 1, 2, ...
 
     Raises:
-        ValueError: if there is no method, or ``x`` does not fit to the errors.
+        ValueError: if there is no method, or ``x`` does not match the errors.
     """
 
     errors: Mapping[str, Sequence[float]]
@@ -116,7 +107,7 @@ class Curves:
                 raise ValueError(f"x has {len(x)} entries for {name!r}, which has {count}.")
 
     def at(self, name: str) -> Sequence[float]:
-        """Where the errors of a method lie on the horizontal axis."""
+        """The horizontal positions of the errors of a method."""
         return self.x.get(name, range(len(self.errors[name])))
 
 
@@ -130,28 +121,25 @@ def draw_error_curves(
     x: Mapping[str, Sequence[float]] | None = None,
     limit: float | None = None,
 ) -> Figure:
-    """Errors of several methods in one panel, such as against composed operations (Figure 7 of the paper).
-
-    Args: see `Curves` and `draw_error_panels`.
-    """
+    """Draw `Curves` in one panel, such as errors against composed operations (Figure 7 of the paper)."""
     return draw_error_panels({"": Curves(curves, floors, x or {})}, title, xlabel, ylabel, limit=limit)
 
 
 def draw_error_panels(
     panels: Mapping[str, Curves], title: str, xlabel: str, ylabel: str, *, limit: float | None = None
 ) -> Figure:
-    """Errors of several methods, one panel for each difficulty, such as against steps (Figure 3 of the paper).
+    """Draw errors of several methods, one panel per difficulty, such as errors against steps (Figure 3 of the paper).
 
-    The error has a logarithmic axis, the same for all the panels. A method has the same colour in each. A method of
-    which no error lies within the limit is left out, and one that exceeds it later is cut off there; a note below the
-    panel names both, as it does methods whose error becomes NaN or infinite.
+    The panels share a logarithmic error axis, and a method has the same colour in each. Methods whose errors all exceed
+    the limit are left out, and curves that exceed it later are cut off. A note below the panel names these methods, and
+    those whose error becomes NaN or infinite.
 
     Args:
-        panels: by name.
-        title: of the figure.
-        xlabel: of the horizontal axes.
-        ylabel: of the vertical axis.
-        limit: the largest error that is shown; by default all are.
+        panels: panels by name.
+        title: title of the figure.
+        xlabel: label of the horizontal axes.
+        ylabel: label of the vertical axis.
+        limit: the largest error that is shown; by default there is no limit.
     """
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves.errors))
     with rc_context(STYLE):
@@ -174,7 +162,7 @@ def draw_error_panels(
 
 
 def _draw_curves(axes: Axes, curves: Curves, names: Sequence[str], limit: float) -> list[str]:
-    """Draw the curves of one panel, and say which are not seen as a whole."""
+    """Draw the curves of one panel; returns notes that name the curves that are not shown completely."""
     left_out, cut, broken = [], [], []
     for number, name in enumerate(names):
         errors = curves.errors.get(name, ())

@@ -1,4 +1,4 @@
-"""The mean target of a task: the best answer that is the same for every problem."""
+"""The mean target of a task: the best constant answer."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from ..checks import check_whole
 from ..tasks import Task
 
 MEAN_SAMPLE = 20_000
-"""Problems whose targets are averaged."""
+"""Number of problems whose targets are averaged."""
 _CHUNK = 1000
 
 
@@ -15,10 +15,10 @@ def mean_target(task: Task, difficulty: str, generator: torch.Generator, sample:
     """The mean target of fresh problems, in float64.
 
     Args:
-        task: whose targets are tensors with one row a sample.
-        difficulty: of the problems.
-        generator: source of the problems; not the one that the judged problems come from.
-        sample: how many problems.
+        task: a task whose targets are tensors with one row per sample.
+        difficulty: difficulty of the problems.
+        generator: source of the problems; use another than for the problems to evaluate on.
+        sample: number of problems.
     """
     check_whole("mean_target", least=1, sample=sample)
     sums, done = [], 0

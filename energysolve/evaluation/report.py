@@ -1,7 +1,7 @@
 """Evaluations as tables in the terminal."""
 
 from collections.abc import Mapping, Sequence
-from itertools import count, pairwise
+from itertools import count, pairwise, takewhile
 
 from rich import box
 from rich.console import Console
@@ -17,21 +17,26 @@ def print_evaluations(console: Console, evaluations: Sequence[Performance], pape
     """Print error against steps, the summary, the distribution of steps and the comparison of difficulties.
 
     Args:
-        console: where to print.
-        evaluations: one for each difficulty.
+        console: the console to print to.
+        evaluations: one evaluation per difficulty.
         paper: the errors that the paper reports, by difficulty.
-        error: what the error is called.
+        error: name of the error.
     """
     halted = f"{error.capitalize()} at the solver's own halting, one evaluation"
     _print_table(console, f"{error.capitalize()} against steps", _error_table(evaluations))
     _print_table(console, halted, _summary_table(evaluations, paper))
     _print_table(console, "How many problems took how many steps", _histogram(evaluations))
-    for line in [*comparison(evaluations), *_failures(evaluations)]:
+    failures = [
+        f"{each.nonfinite} of the {each.difficulty!r} problems met a NaN or infinity and kept the last finite answer."
+        for each in evaluations
+        if each.nonfinite
+    ]
+    for line in [*comparison(evaluations), *failures]:
         console.print(line, soft_wrap=True, highlight=False)
 
 
 def comparison(evaluations: Sequence[Performance]) -> list[str]:
-    """In words: whether the harder problems took more steps than the easiest, on average at the same tolerance."""
+    """Sentences that compare the mean number of steps of each harder difficulty with the easiest."""
     easy, *others = evaluations
     mean = easy.statistics()["mean"]
     lines = []
@@ -45,37 +50,25 @@ def comparison(evaluations: Sequence[Performance]) -> list[str]:
     return lines
 
 
-def _failures(evaluations: Sequence[Performance]) -> list[str]:
-    return [
-        f"{each.nonfinite} of the {each.difficulty!r} problems met a NaN or infinity and kept the last finite answer."
-        for each in evaluations
-        if each.nonfinite
-    ]
-
-
 def milestones(last: int) -> list[int]:
-    """Steps worth a row: 0, 1, 2, 5, 10, 20, 50, ... and the last."""
-    rows = [0]
-    for power in count():
-        for digit in (1, 2, 5):
-            if digit * 10**power >= last:
-                return [*rows, last] if last else rows
-            rows.append(digit * 10**power)
-    raise AssertionError
+    """The steps that a table shows: 0, 1, 2, 5, 10, 20, 50, ... and the last."""
+    steps = (digit * 10**power for power in count() for digit in (1, 2, 5))
+    return [0, *takewhile(lambda step: step < last, steps), *([last] if last else [])]
 
 
 def _print_table(console: Console, title: str, table: Table) -> None:
-    # Apart from the table: as its title it would be broken to the width of the table.
+    # Printed separately: rich would wrap the table's own title to the width of the table.
     console.print(title, style="bold")
     console.print(table)
 
 
-def _table() -> Table:
+def plain_table() -> Table:
+    """An empty table in the style of the commands."""
     return Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
 
 
 def _error_table(evaluations: Sequence[Performance]) -> Table:
-    table = _table()
+    table = plain_table()
     table.add_column("steps", justify="right")
     for evaluation in evaluations:
         table.add_column(evaluation.difficulty, justify="right", min_width=9)
@@ -86,7 +79,7 @@ def _error_table(evaluations: Sequence[Performance]) -> Table:
 
 
 def _summary_table(evaluations: Sequence[Performance], paper: Mapping[str, float]) -> Table:
-    table = _table()
+    table = plain_table()
     table.add_column("\nproblems")
     floors = list(dict.fromkeys(name for each in evaluations for name in each.floors))
     for heading in ("\nerror", "paper's\nIREM", *map(_two_lines, floors), "con-\nverged"):
@@ -115,7 +108,7 @@ def _histogram(evaluations: Sequence[Performance]) -> Table:
         each.difficulty: [sum(low <= step < high for step in each.steps) for low, high in bins] for each in evaluations
     }
     most = max(max(column) for column in counts.values())
-    table = _table()
+    table = plain_table()
     table.add_column("steps", justify="right")
     for difficulty in counts:
         table.add_column(difficulty, width=_BAR + 7)
@@ -131,5 +124,5 @@ def _bar(value: int, most: int) -> str:
 
 
 def _two_lines(name: str) -> str:
-    """A heading of two lines, broken at its last blank."""
+    """A heading of two lines, broken at the last space."""
     return "\n".join(["", *name.rsplit(" ", 1)][-2:])

@@ -1,1 +1,1 @@
-"""What the command line runs: tasks and their shipped energies, training recipes, evaluation, reports and figures."""
+"""The experiments of the paper: one module per table and figure, and the training runs behind them."""

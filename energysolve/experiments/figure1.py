@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from ..evaluation.figures import save
+from ..landscape import Principal, line, plane
 from ..landscape.figures import draw_line, draw_plane
-from ..landscape.slices import Principal, line, plane
 from .runs import Laboratory
 
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
-    """Draw a plane and a line through the answer to a fresh problem; the files written."""
+    """Draw two planes and a line through the answer to a fresh problem. Returns the paths of the written files."""
     path, target = laboratory.fresh_descent("addition", preset, "figure1", 1)
     elements = plane(path, target)
     main = plane(path, target, directions=Principal(2))

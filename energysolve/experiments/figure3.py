@@ -1,4 +1,4 @@
-"""Figure 3: error against steps, of every method, on problems of both difficulties."""
+"""Figure 3: error against steps for every method, on problems of both difficulties."""
 
 import math
 from pathlib import Path
@@ -11,34 +11,29 @@ from .runs import Laboratory, Run
 from .tables import floor_rows
 
 _RANGE = 3.0
-"""Errors up to so many times that of predicting zero are shown."""
+"""The largest error shown, relative to the largest floor."""
 
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
-    """Make what is missing of the runs, and a figure for each task; the files written."""
+    """Make the missing runs and a figure per task. Returns the paths of the written files."""
     paths = []
     for task, domain in laboratory.domains.items():
         runs = {name: laboratory.result(run) for name, run in methods_of(task, preset).items()}
         panels = {d: panel(runs, d) for d in next(iter(runs.values()))["difficulties"]}
         most = max(max(curves.floors.values()) for curves in panels.values())
-        figure = draw_error_panels(
-            panels,
-            f"{domain.title}: error against steps",
-            "steps",
-            domain.task(domain.size).error_name,
-            limit=_RANGE * most,
-        )
+        title, error = f"{domain.title}: error against steps", domain.task(domain.size).error_name
+        figure = draw_error_panels(panels, title, "steps", error, limit=_RANGE * most)
         paths += save(figure, laboratory.results, f"figure3-{task}")
     return paths
 
 
 def methods_of(task: str, preset: str) -> dict[str, Run]:
-    """The runs by title: the baselines with the paper's settings, and the energy model with those asked for."""
+    """The runs by title: baselines with the paper's settings, the energy model with those of ``preset``."""
     return {title: Run(task, name, preset if name == "irem" else "paper") for name, title in METHODS.items()}
 
 
 def panel(runs: dict[str, dict[str, Any]], difficulty: str) -> Curves:
-    """The curves of one difficulty; those of baselines begin after their first step."""
+    """The curves of one difficulty; those of baselines start after the first step."""
     found = {name: run["difficulties"][difficulty]["error_by_step"] for name, run in runs.items()}
     errors = {name: [math.inf if error is None else error for error in curve] for name, curve in found.items()}
     longest = max(map(len, errors.values()))

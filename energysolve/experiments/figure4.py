@@ -1,4 +1,4 @@
-"""Figure 4: the squared error of each element of a sum over the steps of its descent."""
+"""Figure 4: the squared error of each element of a sum during its descent."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from .runs import Laboratory
 
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
-    """Draw the errors of one fresh addition problem; the files written."""
+    """Draw the errors of one fresh addition problem. Returns the paths of the written files."""
     path, target = laboratory.fresh_descent("addition", preset, "figure4", 1)
     figure = draw_element_errors(path.squared_errors(target), "Addition: squared error of each element over the steps")
     return save(figure, laboratory.results, "figure4")

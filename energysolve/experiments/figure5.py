@@ -1,9 +1,9 @@
-"""Figure 5: the energy of candidate answers against their distance to the right one."""
+"""Figure 5: the energy of candidate answers against their distance from the right answer."""
 
 from pathlib import Path
 
 from ..evaluation.figures import save
-from ..landscape.distances import energy_by_distance
+from ..landscape import energy_by_distance
 from ..landscape.figures import draw_energy_by_distance
 from ..seeding import stream
 from .runs import Laboratory
@@ -12,7 +12,7 @@ _PROBLEMS = 20
 
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
-    """Draw a figure for each task, and write down the rank correlations; the files written."""
+    """Draw a figure per task and save the rank correlations. Returns the paths of the written files."""
     paths, found = [], {}
     for task, domain in laboratory.domains.items():
         path, target = laboratory.fresh_descent(task, preset, "figure5", _PROBLEMS)

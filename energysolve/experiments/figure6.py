@@ -1,4 +1,4 @@
-"""Figure 6: three additions nested; the first nine elements of operands and answer, as 3 x 3 matrices."""
+"""Figure 6: three nested additions; the first nine elements of operands and answer as 3 x 3 matrices."""
 
 from pathlib import Path
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from ..composition import compose
 from ..seeding import stream
 from .runs import Laboratory, Run
-from .tables import markdown
+from .tables import markdown, page
 
 _OPERANDS = 4
 
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
-    """Add four fresh vectors; the files written."""
+    """Add four fresh vectors. Returns the paths of the written files."""
     model = laboratory.model(Run("addition", "irem", preset, 0))
     size = laboratory.domains["addition"].task_for(model).size  # pyright: ignore[reportAttributeAccessIssue]
     generator = stream("figure6", 0)
@@ -24,8 +24,9 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     names = [*(f"x{k}" for k in range(_OPERANDS)), "answer", "sum"]
     columns = [*operands[0], answer, operands[0].sum(0)]
     rows = [[_matrix_row(column, row) for column in columns] for row in range(3)]
-    text = f"{_TITLE}\n\n{markdown(names, rows)}\n\nMean squared error over all {size} elements: {error:.2e}.\n"
-    path, result = laboratory.write_page("figure6.md", text), laboratory.results / "figure6.json"
+    closing = f"Mean squared error over all {size} elements: {error:.2e}."
+    path = laboratory.write_page("figure6.md", page(_TITLE, markdown(names, rows), closing))
+    result = laboratory.results / "figure6.json"
     shown = {name: column[:9].tolist() for name, column in zip(names, columns, strict=True)}
     content = {"kind": "figure6", "command": laboratory.command, "preset": preset, "first_elements": shown}
     laboratory.write(result, content | {"error": error})
@@ -33,7 +34,7 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
 
 
 _TITLE = (
-    "# Figure 6: three additions nested\n\nThe first nine elements, as 3 x 3 matrices, of four operands and their sum."
+    "# Figure 6: three nested additions\n\nThe first nine elements of four operands and their sum, as 3 x 3 matrices."
 )
 
 

@@ -1,4 +1,4 @@
-"""Figure 7: error against the number of additions composed."""
+"""Figure 7: error against the number of composed additions."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from .table4 import zero
 
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
-    """Make what is missing of the runs, and the figure; the files written."""
+    """Make the missing runs and the figure. Returns the paths of the written files."""
     runs = {name: laboratory.result(run) for name, run in methods_of("addition", preset).items()}
     curves = {name: run["composition"] for name, run in runs.items()}
     numbers = range(1, len(next(iter(curves.values()))) + 1)

@@ -1,12 +1,12 @@
-"""The training runs behind the paper's tables and figures, each with a result file of its own.
+"""The training runs behind the paper's tables and figures, each with its own result file.
 
-A run is trained once, however many tables it stands in, and goes on where it was interrupted: checkpoints and weights
-are kept in one folder, small result files with everything that tables need in another.
+A run is trained once, even if several tables use it, and resumes after an interruption. Checkpoints and weights are in
+one folder, small result files with everything that tables need in another.
 """
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,8 @@ import torch
 
 from .. import baselines
 from ..files import write_atomic, write_json
-from ..landscape.descents import DescentPath, descent
-from ..presets import DOMAINS, Domain, Preset, finished
+from ..landscape import DescentPath, descent
+from ..presets import DOMAINS, METHODS, Domain, Preset, finished
 from ..pretrained.files import CONFIG
 from ..provenance import environment
 from ..seeding import stream
@@ -27,13 +27,13 @@ from .measure import PROBLEMS, measure
 
 @dataclass(frozen=True)
 class Run:
-    """One model, trained.
+    """The training of one model.
 
     Attributes:
-        task: the name of a domain.
+        task: name of a domain.
         method: one of `METHODS`.
-        preset: the name of one of the domain's presets.
-        seed: of the initial weights, the problems and everything else.
+        preset: name of one of the domain's presets.
+        seed: seed of all random numbers.
         variant: settings that differ from the preset's, by name.
     """
 
@@ -45,24 +45,24 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The name of its folder and of its result file."""
+        """The name of the run's folder and result file."""
         changes = [f"{name.replace('_', '-')}-{value:g}" for name, value in self.variant]
         return "-".join([self.task, self.method, self.preset, *changes, f"seed{self.seed}"])
 
 
 @dataclass(frozen=True)
 class Laboratory:
-    """Where runs are made and their results kept.
+    """Makes runs and keeps their results.
 
     Attributes:
-        models: the folder of weights and checkpoints.
-        results: the folder of result files.
-        command: how to repeat what is done here.
-        problems: of each difficulty, to evaluate on.
+        models: folder of weights and checkpoints.
+        results: folder of result files.
+        command: the command that repeats the runs.
+        problems: number of problems per difficulty to evaluate on.
         log: called with a line of progress.
-        device: where models are trained and evaluated.
-        domains: the tasks, by name.
-        iterations: of the runs of `table3` and `scratchpad`, which compare settings of training.
+        device: the device for training and evaluation.
+        domains: domains by name.
+        iterations: iterations of the runs of `table3` and `scratchpad`, which compare settings of training.
         checkpoint_every: iterations between checkpoints.
     """
 
@@ -77,22 +77,22 @@ class Laboratory:
     checkpoint_every: int = 500
 
     def preset(self, run: Run) -> Preset:
-        """The preset of a run, with the run's seed and changed settings."""
+        """The preset of a run, with its seed and variant."""
         preset = self.domains[run.task].preset(run.preset, run.method)
         return preset.changed({"validate_every": 0, "seed": run.seed, **dict(run.variant)})
 
     def result(self, run: Run) -> dict[str, Any]:
-        """The result of a run: from its file, or else made now.
+        """The result of a run, read from its file or made now.
 
         Raises:
-            ValueError: if the file holds an evaluation on another number of problems.
+            ValueError: if the file contains an evaluation on another number of problems.
         """
         path = self.results / "runs" / f"{run.name}.json"
         if path.exists():
             found = json.loads(path.read_text(encoding="utf-8"))
             if found["problems"] != self.problems:
                 raise ValueError(
-                    f"{path} holds an evaluation on {found['problems']} problems, and {self.problems} are asked for. "
+                    f"{path} has an evaluation on {found['problems']} problems, and {self.problems} are asked for. "
                     f"Choose another folder for results, or ask for {found['problems']}."
                 )
             return found
@@ -109,8 +109,15 @@ class Laboratory:
         }
         return self.write(path, content)
 
+    def make_all(self, tasks: Iterable[str], preset: str, seeds: int) -> None:
+        """Make the missing runs of a preset: those of the energy model, and with ``"paper"`` one per other method."""
+        for task in tasks:
+            for method in METHODS if preset == "paper" else ["irem"]:
+                for seed in range(seeds if method == "irem" else 1):
+                    self.result(Run(task, method, preset, seed))
+
     def model(self, run: Run) -> Any:
-        """The solver or baseline of a run: loaded, or else trained now."""
+        """The solver or baseline of a run, loaded or trained now."""
         folder = self.models / run.name
         if not (folder / CONFIG).exists():
             self.log(f"{run.name}: training")
@@ -124,7 +131,7 @@ class Laboratory:
         resumed = max(checkpoints.iterations(), default=0)
         begin = time.perf_counter()
         trainer.fit(preset.iterations, checkpoints=checkpoints, resume=True)
-        seconds = round(time.perf_counter() - begin, 1)  # of the last sitting
+        seconds = round(time.perf_counter() - begin, 1)  # since the last resumption
         settings = preset.to_json()
         training = {"settings": settings, "iterations": preset.iterations, "resumed_after": resumed, "seconds": seconds}
         write_json(folder / "training.json", training | environment(self.device))
@@ -135,21 +142,21 @@ class Laboratory:
             baselines.save(model, folder)
 
     def write(self, path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-        """Write a result file, with versions, hardware and date; returns what it holds."""
+        """Write a result file with versions, hardware and date; returns its content."""
         whole = {**content, **environment(self.device)}
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, whole)
         return whole
 
     def write_page(self, name: str, text: str) -> Path:
-        """Write a Markdown page among the results; its file."""
+        """Write a Markdown page to the results; returns its path."""
         path = self.results / name
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text.encode())
         return path
 
     def fresh_descent(self, task: str, preset: str, purpose: str, problems: int) -> tuple[DescentPath, torch.Tensor]:
-        """Fresh problems of the easiest difficulty, solved by the model of the first seed; with their targets."""
+        """The descent of the first seed's model on fresh problems of the easiest difficulty, and their targets."""
         solver = self.model(Run(task, "irem", preset, 0))
         source = self.domains[task].task_for(solver)
         generator = stream(f"{purpose} {task}", 0)

@@ -1,10 +1,11 @@
 """Table 3: the step size of training, on addition."""
 
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from .runs import Laboratory, Run
-from .tables import floor_rows, markdown, mean_and_std, origin, recorded
+from .tables import floor_rows, markdown, mean_error, origin, page, recorded
 
 TABLE3: dict[float, dict[str, float]] = {
     10.0: {"same": 0.0003, "harder": 0.0021},
@@ -19,14 +20,14 @@ TABLE3: dict[float, dict[str, float]] = {
 def runs_of(laboratory: Laboratory, preset: str, seed: int, *, scaled: bool) -> dict[float, Run]:
     """The runs by the step size of training.
 
-    The step size of test time stands in the same ratio to it as the preset's; so do, inversely, energies and with them
-    the tolerance.
+    The step size at test time is proportional to that of training; energies, and with them the tolerance, are inversely
+    proportional to it.
 
     Args:
-        laboratory: that has the preset, and the number of iterations.
-        preset: whose other settings are taken.
-        seed: of the runs.
-        scaled: whether the energy is scaled against the step size, or the same for all.
+        laboratory: provides the preset and the number of iterations.
+        preset: name of the preset with the other settings.
+        seed: seed of the runs.
+        scaled: whether the energy is scaled inversely to the step size.
     """
     settings = laboratory.preset(Run("addition", "irem", preset)).settings
     runs = {}
@@ -44,7 +45,7 @@ def runs_of(laboratory: Laboratory, preset: str, seed: int, *, scaled: bool) -> 
 
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
-    """Make what is missing of the runs, and the table. Returns the files written."""
+    """Make the missing runs and the table. Returns the paths of the written files."""
     for seed in range(seeds):
         for scaled in (True, False):
             for run in runs_of(laboratory, preset, seed, scaled=scaled).values():
@@ -53,9 +54,9 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
 
 
 def recorded_runs(laboratory: Laboratory, preset: str, *, scaled: bool) -> dict[float, list[dict[str, Any]]]:
-    """The results of the runs that are recorded, by the step size of training, with the seeds that all of these have.
+    """The recorded results by the step size of training, restricted to the seeds that all step sizes have in common.
 
-    Other tables may have more seeds of some of them; a spread over step sizes must not be one over seeds.
+    Other tables may add seeds for some step sizes, but the spread over step sizes must not include a spread over seeds.
     """
     found = {
         step_size: recorded(laboratory.results, "addition", dict(run.variant)).get(("irem", preset), [])
@@ -78,43 +79,34 @@ def table(laboratory: Laboratory, preset: str) -> str:
     for step_size in sorted(set().union(*kinds)):
         cells = [(TABLE3[step_size][d], *(_error(found.get(step_size), d) for found in kinds)) for d in _DIFFICULTIES]
         rows.append([f"{step_size:g}", *(cell for some in cells for cell in some)])
-    spreads = [(_spread_of_paper(d), *(_spread(found, d) for found in kinds)) for d in _DIFFICULTIES]
+    papers = {d: f"{spread([errors[d] for errors in TABLE3.values()]):.2f}" for d in _DIFFICULTIES}
+    spreads = [(papers[d], *(_spread(found, d) for found in kinds)) for d in _DIFFICULTIES]
     rows.append(["*largest over smallest*", *(cell for some in spreads for cell in some)])
     columns = ("paper", "energy as it is", "scaled")
     headings = ["step size", *(f"{column}: {d}" for d in _DIFFICULTIES for column in columns)]
-    return (
-        "\n\n".join([_INTRODUCTION.format(laboratory.iterations, preset), markdown(headings, rows), origin(everything)])
-        + "\n"
-    )
+    introduction = _INTRODUCTION.format(laboratory.iterations, preset)
+    return page(introduction, markdown(headings, rows), origin(everything))
 
 
 _DIFFICULTIES = ("same", "harder")
 _INTRODUCTION = (
-    "# Table 3: the step size of training, on addition\n\nMean squared error on 1,000 fresh problems of each "
-    "difficulty, after {:,} iterations of the `{}` settings (the paper: 10,000 of its own). The paper's "
-    "figures have one digit or two, so the ratio of its first column may be anything from 1.0 to 1.8.\n\n"
-    "*Energy as it is*: nothing changes but the step size. *Scaled*: the energy is multiplied by a constant, 100 over "
-    "the step size. Steps of any size then begin with the same descent and, but for rounding, go on alike: the spread "
-    "that is left is chance."
+    "# Table 3: the step size of training, on addition\n\nMean squared error on 1,000 fresh problems per "
+    "difficulty, after {:,} iterations with the `{}` settings (the paper: 10,000 with its own). The paper's numbers "
+    "have one or two digits, so the ratio of its first column may be anything from 1.0 to 1.8.\n\n"
+    "*Energy as it is*: only the step size changes. *Scaled*: the energy is multiplied by a constant, 100 over the "
+    "step size. Training is then the same for all step sizes, except for rounding: the remaining spread is chance."
 )
 
 
 def _error(runs: list[dict[str, Any]] | None, difficulty: str) -> str | None:
-    return mean_and_std(runs, lambda run: run["difficulties"][difficulty]["error"]) if runs else None
-
-
-def _mean(runs: list[dict[str, Any]], difficulty: str) -> float:
-    return sum(run["difficulties"][difficulty]["error"] for run in runs) / len(runs)
+    return mean_error(runs, difficulty) if runs else None
 
 
 def _spread(found: dict[float, list[dict[str, Any]]], difficulty: str) -> str | None:
-    return f"{spread([_mean(runs, difficulty) for runs in found.values()]):.2f}" if found else None
-
-
-def _spread_of_paper(difficulty: str) -> str:
-    return f"{spread([errors[difficulty] for errors in TABLE3.values()]):.2f}"
+    means = [fmean(run["difficulties"][difficulty]["error"] for run in runs) for runs in found.values()]
+    return f"{spread(means):.2f}" if found else None
 
 
 def spread(values: list[float]) -> float:
-    """The largest over the smallest."""
+    """The largest value over the smallest."""
     return max(values) / min(values)

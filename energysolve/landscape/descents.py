@@ -1,6 +1,6 @@
 """Solves with all their iterates, and the energies of other candidate answers to the same problems.
 
-The answer to one problem is treated as a vector: the entries of all leaves of ``y`` that belong to it, concatenated. So
+The answer to one problem is treated as a vector: the concatenated entries of all leaves of ``y`` that belong to it. So
 answers may be vectors, matrices, images, trees of them, or the edges of graphs.
 """
 
@@ -20,7 +20,7 @@ from ..solver import EnergySolver, same_to_rounding
 from ..trees import tree_leaves, tree_unflatten
 
 _ENTRIES = 2**21
-"""The most entries of candidates that are evaluated together, which bounds the memory."""
+"""The most entries of candidates that are evaluated together; bounds the memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +30,8 @@ class DescentPath:
     Attributes:
         solver: the solver.
         x: the problems.
-        layout: of the answers.
-        solution: of the solve, with a `Path` as its record.
+        layout: the layout of the answers.
+        solution: the solution, with a `Path` as its record.
     """
 
     solver: EnergySolver
@@ -62,7 +62,7 @@ class DescentPath:
         return (self.iterates(problem) - self.flat(target, problem)).square()
 
     def flat(self, y: Any, problem: int = 0) -> Float[Tensor, " size"]:
-        """The answer to one problem, out of answers to all of them, as a vector.
+        """The part of ``y`` that answers one problem, as a vector.
 
         Raises:
             ValueError: if ``y`` does not have the shapes of the answers of the solve.
@@ -74,14 +74,14 @@ class DescentPath:
         return torch.cat([leaf.detach().index_select(0, rows).flatten() for leaf in got])
 
     def energy_of(self, candidates: Float[Tensor, "n size"], problem: int = 0) -> Float[Tensor, " n"]:
-        """The energies of candidate answers to one problem, with the scratchpad held at that of the solution.
+        """The energies of candidate answers to one problem, with the scratchpad of the solution.
 
-        Candidates are evaluated together, each with a copy of the problem; one at a time under layouts other than
-        `Dense`, whose samples may differ in size.
+        Candidates are evaluated together, each with a copy of the problem; under layouts other than `Dense`, whose
+        samples may differ in size, one at a time.
 
         Raises:
-            ValueError: if the problem cannot be selected from its batch, because its answer has another energy alone;
-                for example where problems share a tensor that is as large as the batch.
+            ValueError: if the problem cannot be selected from its batch: its answer has a different energy alone, for
+                example because the problems share a tensor whose leading size is that of the batch.
         """
         answer = self.flat(self.solution.y, problem)
         rows = torch.cat((answer.unsqueeze(0), candidates.to(answer)))
@@ -104,7 +104,7 @@ class DescentPath:
         return still, x, rows_select(self.solution.z, rows)
 
     def _shaped(self, candidates: Tensor, problem: int) -> Any:
-        """Vectors in the form of answers to copies of the problem."""
+        """Vectors with the structure and shapes of answers to copies of the problem."""
         _, rows = self.layout.select(self._samples(problem, 1))
         leaves = tree_leaves((self.solution.y,))
         parts = candidates.split([len(rows) * leaf.shape[1:].numel() for leaf in leaves], dim=1)
@@ -159,7 +159,7 @@ def descent(
         generator: source of random initial answers.
 
     Raises:
-        ValueError: if there is no problem, or as `EnergySolver.minimize` does.
+        ValueError: if the batch is empty, or for the reasons of `EnergySolver.minimize`.
 
     Example:
         >>> path = descent(solver, x)

@@ -1,9 +1,4 @@
-"""The energy landscape of a problem: energy against distance to the answer, and slices with the descent through them.
-
-Section 4.3 of the paper, "Energy Landscape", and its Figures 1, 4 and 5. `descent` solves the problems, for any solver;
-`energy_by_distance`, `line` and `plane` look at the landscape around its answers. What they return is drawn by
-`energysolve.landscape.figures`.
-"""
+"""The energy of candidate answers against their distance from the right answer (Figure 5 of the paper)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,43 +10,23 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ..checks import check_whole
-from .descents import DescentPath, descent
-from .slices import Axes, Coordinates, Principal, Slice, line, plane
-
-__all__ = [
-    "CANDIDATES",
-    "Axes",
-    "Coordinates",
-    "DescentPath",
-    "EnergyByDistance",
-    "Interpolations",
-    "Iterates",
-    "Noise",
-    "Principal",
-    "Slice",
-    "descent",
-    "energy_by_distance",
-    "line",
-    "plane",
-    "spearman",
-]
+from .descents import DescentPath
 
 Candidates = Callable[[Tensor, Tensor, "torch.Generator | None"], Tensor]
-"""Makes candidates (count, size) of the target (size,), the iterates of the descent (iterates, size), a generator."""
+"""Makes candidates (count, size) from the target (size,), the iterates of the descent (iterates, size), a generator."""
 
 
 @dataclass(frozen=True)
-class Interpolations:
-    """Points at equal distances on the line from the target to the initial point of the descent, which it includes.
-
-    Args:
-        count: how many.
-    """
-
+class _Counted:
     count: int = 20
 
     def __post_init__(self):
-        check_whole("Interpolations", least=1, count=self.count)
+        check_whole(type(self).__name__, least=1, count=self.count)
+
+
+@dataclass(frozen=True)
+class Interpolations(_Counted):
+    """``count`` equidistant points from the target, excluded, to the initial point of the descent, included."""
 
     def __call__(self, target, iterates, generator):
         shares = torch.arange(1, self.count + 1).to(target) / self.count
@@ -59,17 +34,8 @@ class Interpolations:
 
 
 @dataclass(frozen=True)
-class Noise:
-    """The target with normal noise, whose root mean square is graded evenly up to that of the initial point's error.
-
-    Args:
-        count: how many.
-    """
-
-    count: int = 20
-
-    def __post_init__(self):
-        check_whole("Noise", least=1, count=self.count)
+class Noise(_Counted):
+    """The target with normal noise at ``count`` levels, evenly spaced up to the root mean square initial error."""
 
     def __call__(self, target, iterates, generator):
         largest = (iterates[0] - target).square().mean().sqrt()
@@ -80,17 +46,8 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Iterates:
-    """Iterates of the descent at even intervals, the first and the last included.
-
-    Args:
-        count: the most.
-    """
-
-    count: int = 20
-
-    def __post_init__(self):
-        check_whole("Iterates", least=1, count=self.count)
+class Iterates(_Counted):
+    """At most ``count`` iterates of the descent at even intervals, the first and the last included."""
 
     def __call__(self, target, iterates, generator):
         count = min(self.count, len(iterates))
@@ -104,7 +61,7 @@ CANDIDATES: Mapping[str, Candidates] = MappingProxyType(
         "iterates of the descent": Iterates(),
     }
 )
-"""The kinds of candidates that `energy_by_distance` looks at by default."""
+"""The kinds of candidates that `energy_by_distance` evaluates by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +70,7 @@ class EnergyByDistance:
 
     Attributes:
         distance: mean squared difference of each candidate from the target.
-        energy: of each candidate, less that of the target: the energies of different problems have different offsets.
+        energy: energy of each candidate minus that of the target, since each problem has an energy offset of its own.
         problem: the index of the problem that each candidate answers.
         kind: the index in ``kinds`` of each candidate.
         kinds: the names of the kinds of candidates.
@@ -149,14 +106,14 @@ def energy_by_distance(
     """Evaluate candidate answers at different distances from the right ones (Figure 5 of the paper).
 
     Args:
-        path: of the problems, from `descent`.
-        target: their right answers.
-        candidates: what to evaluate, by name: functions ``(target, iterates, generator) -> (count, size)`` of one
-            problem, such as `Interpolations`, `Noise` and `Iterates`.
-        generator: for candidates that are drawn at random.
+        path: the result of `descent`.
+        target: the right answers to its problems.
+        candidates: by name, functions ``(target, iterates, generator) -> (count, size)`` for one problem, such as
+            `Interpolations`, `Noise` and `Iterates`.
+        generator: source of random candidates.
 
     Raises:
-        ValueError: if no candidates are asked for, or ``target`` does not have the shape of the answers.
+        ValueError: if ``candidates`` is empty, or ``target`` does not have the shape of the answers.
     """
     if not candidates:
         raise ValueError("No candidates: pass at least one kind, such as {'noise': Noise()}.")
@@ -182,10 +139,7 @@ def energy_by_distance(
 
 
 def spearman(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
-    """Spearman's rank correlation: of the ranks, equal values sharing the average of theirs.
-
-    NaN where it is not defined: one of the two is constant or holds a NaN.
-    """
+    """Spearman's rank correlation, with average ranks for ties; NaN if one of the two is constant or contains a NaN."""
     if bool(a.isnan().any() | b.isnan().any()):
         return float("nan")
     ranks = torch.stack([_ranks(a), _ranks(b)])

@@ -1,4 +1,4 @@
-"""Figures of energy landscapes, see `energysolve.landscape.distances`. Importing this module imports matplotlib."""
+"""Figures of energy landscapes. Importing this module imports matplotlib."""
 
 import math
 from typing import Any
@@ -29,19 +29,12 @@ __all__ = [
 _MARKERS = "osDv^P"
 _LEVELS = 20
 _DECADES = 8
-"""How far below the largest error a map of errors reaches."""
+"""Orders of magnitude that a map of errors covers, from the largest error down."""
 _PATH = {"color": "#D55E00", "markeredgecolor": "white", "markeredgewidth": 0.3, "markersize": 9}
 _START = {"color": "white", "edgecolors": "black", "marker": "o", "s": 70, "zorder": 4, "label": "initial point"}
 _ANSWER = {"color": "#56B4E9", "edgecolors": "black", "marker": "s", "s": 110, "zorder": 5, "label": "answer"}
-_TARGET = {
-    "color": "#CC79A7",
-    "edgecolors": "black",
-    "marker": "X",
-    "s": 60,
-    "linewidths": 0.6,
-    "zorder": 6,
-    "label": "true solution",
-}
+_TARGET = {"color": "#CC79A7", "edgecolors": "black", "marker": "X", "s": 60, "linewidths": 0.6, "zorder": 6}
+_TARGET_LABEL = "true solution"
 
 
 def draw_energy_by_distance(found: EnergyByDistance, title: str = "Energy against distance to the solution") -> Figure:
@@ -71,7 +64,7 @@ def draw_energy_by_distance(found: EnergyByDistance, title: str = "Energy agains
 
 
 def draw_line(slice: Slice, title: str = "Energy along a line through the answer") -> Figure:
-    """Energy along one direction; each iterate, projected onto the line, is a star.
+    """Energy along one direction; stars mark the iterates, projected onto the line.
 
     Raises:
         ValueError: if the slice is a plane.
@@ -86,7 +79,7 @@ def draw_line(slice: Slice, title: str = "Energy along a line through the answer
         axes.scatter(_array(path[:1]), _array(energy[:1]), **_START)
         axes.scatter(_array(path[-1:]), _array(energy[-1:]), **_ANSWER)
         if slice.target is not None:
-            axes.axvline(slice.target.item(), color=_TARGET["color"], linestyle="--", label="true solution")
+            axes.axvline(slice.target.item(), color=_TARGET["color"], linestyle="--", label=_TARGET_LABEL)
         axes.set(xlabel=slice.axes.labels[0], ylabel="energy", title=title)
         axes.grid(linewidth=0.4, alpha=0.5)
         figure.legend(loc="outside lower center", ncols=4, fontsize=9)
@@ -94,9 +87,9 @@ def draw_line(slice: Slice, title: str = "Energy along a line through the answer
 
 
 def draw_plane(slice: Slice, title: str = "Energy on a plane through the answer") -> Figure:
-    """Contours of the energy; each iterate, projected onto the plane, is a star (Figure 1 of the paper).
+    """Contours of the energy; stars mark the iterates, projected onto the plane (Figure 1 of the paper).
 
-    Levels are closer where the energy is low. Energies that are not finite are left white.
+    Levels are closer where the energy is low. Regions where the energy is not finite stay white.
 
     Raises:
         ValueError: if the slice is a line.
@@ -112,7 +105,7 @@ def draw_plane(slice: Slice, title: str = "Energy on a plane through the answer"
         axes.scatter(path[:1, 0], path[:1, 1], **_START)
         axes.scatter(path[-1:, 0], path[-1:, 1], **_ANSWER)
         if slice.target is not None:
-            axes.scatter(*_array(slice.target)[:, None], **_TARGET)
+            axes.scatter(*_array(slice.target)[:, None], **_TARGET, label=_TARGET_LABEL)
         first, second = slice.axes.labels
         axes.set(xlabel=first, ylabel=second, title=title)
         figure.legend(loc="outside lower center", ncols=4, fontsize=9)
@@ -120,20 +113,17 @@ def draw_plane(slice: Slice, title: str = "Energy on a plane through the answer"
 
 
 def draw_element_errors(
-    errors: Float[Tensor, "iterates size"],
-    title: str = "Squared error of each element",
-    *,
-    shown: int = 9,
+    errors: Float[Tensor, "iterates size"], title: str = "Squared error of each element", *, shown: int = 9
 ) -> Figure:
     """Squared error of each element of an answer after 0, 1, 2, ... steps (Figure 4 of the paper).
 
-    On the left all the elements as a map, on the right the first ``shown`` of them as lines, with the mean over all.
-    The map ends eight decades below the largest error.
+    The left panel is a map of all elements, whose colours end eight decades below the largest error. The right panel
+    shows the first ``shown`` elements as lines, with the mean over all.
 
     Args:
-        errors: from `DescentPath.squared_errors`.
-        title: of the figure.
-        shown: how many elements to draw as lines.
+        errors: the result of `DescentPath.squared_errors`.
+        title: title of the figure.
+        shown: number of elements to draw as lines.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(10, 4.4), layout="constrained")
@@ -181,7 +171,7 @@ def _draw_contours(figure: Figure, axes: Axes, slice: Slice) -> None:
     grid = [_array(along) for along in slice.grid]
     colors = axes.contourf(*grid, shown, levels=_array(levels), norm=BoundaryNorm(levels.tolist(), 256), cmap="viridis")
     axes.contour(*grid, shown, levels=_array(levels), colors="white", linewidths=0.4, alpha=0.6)
-    # As many digits as tell the ticks apart: energies have an arbitrary offset.
+    # Enough digits to distinguish the ticks: energies have an arbitrary offset.
     digits = min(12, 3 + max(0, math.ceil(math.log10(max(abs(low), abs(high)) / (high - low)))))
     figure.colorbar(colors, ax=axes, label="energy", ticks=levels[::4].tolist(), format=f"{{x:.{digits}g}}")
 

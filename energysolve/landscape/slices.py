@@ -16,9 +16,9 @@ class Axes(NamedTuple):
     """The axes of a slice.
 
     Attributes:
-        directions: orthonormal, one per axis.
+        directions: orthonormal directions, one per axis.
         zero: the answer whose coordinates are zero.
-        labels: of the axes.
+        labels: labels of the axes.
     """
 
     directions: Float[Tensor, "axes size"]
@@ -26,7 +26,7 @@ class Axes(NamedTuple):
     labels: tuple[str, ...]
 
     def coordinates(self, points: Float[Tensor, "n size"]) -> Float[Tensor, "n axes"]:
-        """The coordinates of answers, or of their projections onto the slice."""
+        """The coordinates of answers, projected onto the slice."""
         return (points - self.zero) @ self.directions.mT
 
 
@@ -39,7 +39,7 @@ class Coordinates:
     """Elements of the answer as axes, by default the first two, as in Figure 1 of the paper.
 
     Args:
-        elements: which ones, counted from 1 like the labels of the axes: element 1 is ``y_1``.
+        elements: their numbers, counted from 1 as in the labels of the axes: element 1 is ``y_1``.
 
     Example:
         >>> plane(path, directions=Coordinates((1, 4)))  # axes y_1 and y_4
@@ -89,14 +89,14 @@ class Principal:
 class Slice:
     """Energies on a line or a plane through the answer to one problem.
 
-    All other directions are fixed at the answer. Iterates and target are projected onto the slice, so their energies
+    The answer is fixed in all other directions. Iterates and target are projected onto the slice, so their energies
     there differ from those of the descent, unless answers have as many elements as the slice has axes; ``off`` gives
     the distances.
 
     Attributes:
         axes: directions and labels.
         grid: the coordinates at which energies were evaluated, along each axis.
-        energy: ``(n,)``, or ``(n, n)`` with the first axis first.
+        energy: energies on the grid, ``(n,)``, or ``(n, n)`` with the first axis first.
         path: coordinates of the iterates, the answer last.
         path_energy: the energies at the iterates, projected onto the slice.
         off: the distance of each iterate from the slice.
@@ -121,18 +121,12 @@ def line(
     resolution: int = 201,
     margin: float = 0.25,
 ) -> Slice:
-    """The energy along one direction, through the answer to one problem.
+    """The energy along one direction through the answer to one problem.
 
-    Args:
-        path: the result of `descent`.
-        target: the right answers, to be marked.
-        problem: the index of the problem.
-        directions: from the iterates to `Axes` of one direction, such as ``Principal(1)`` or ``Coordinates((1,))``.
-        resolution: the number of points, 2 or more.
-        margin: how far the slice extends beyond iterates and target on each side, as a share of their range.
+    Args are those of `plane`; ``directions`` gives one direction, such as ``Principal(1)`` or ``Coordinates((1,))``.
 
     Raises:
-        ValueError: if there is no such problem, or not one direction.
+        ValueError: if there is no such problem, or ``directions`` does not give one direction.
     """
     return _slice(path, target, problem, directions, 1, resolution, margin)
 
@@ -150,14 +144,14 @@ def plane(
 
     Args:
         path: the result of `descent`.
-        target: the right answers, to be marked.
+        target: the right answers to all the problems; figures mark the one of this problem.
         problem: the index of the problem.
-        directions: from the iterates to `Axes` of two directions, such as ``Coordinates((1, 2))`` or ``Principal()``.
+        directions: maps the iterates to `Axes` of two directions, such as ``Coordinates((1, 2))`` or ``Principal()``.
         resolution: the number of points along each axis, 2 or more.
-        margin: how far the slice extends beyond iterates and target on each side, as a share of their range.
+        margin: how far the slice extends beyond iterates and target on each side, as a fraction of their range.
 
     Raises:
-        ValueError: if there is no such problem, or not two directions.
+        ValueError: if there is no such problem, or ``directions`` does not give two directions.
     """
     return _slice(path, target, problem, directions, 2, resolution, margin)
 

@@ -1,7 +1,12 @@
 """Inner optimizers: how a step changes the answers."""
 
+from .backtracking import Backtracking
 from .base import InnerOptimizer
+from .clipped import Clipped
+from .fixed_point import FixedPoint
 from .lbfgs import LBFGS
+from .levenberg import LevenbergMarquardt
+from .newton import NewtonCG
 from .projected import Ball, Box, Projected, Simplex
 from .sgd import SGD
 from .torchopt import Adam, Momentum, RMSProp, TorchOpt
@@ -10,10 +15,15 @@ __all__ = [
     "LBFGS",
     "SGD",
     "Adam",
+    "Backtracking",
     "Ball",
     "Box",
+    "Clipped",
+    "FixedPoint",
     "InnerOptimizer",
+    "LevenbergMarquardt",
     "Momentum",
+    "NewtonCG",
     "Projected",
     "RMSProp",
     "Simplex",

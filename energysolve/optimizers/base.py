@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -20,7 +21,7 @@ class Evaluation(NamedTuple):
         free: the free variables, ``(y,)`` or ``(y, z)``, each a tensor or a tree of tensors.
         energy: ``(batch,)``.
         gradient: with the structure of ``free``; the rows of a sample hold the gradient of its energy.
-        layout: of the free variables; None for an iterate that the loop has put together.
+        layout: of the free variables; None in the state of the loop.
     """
 
     free: Any
@@ -73,6 +74,11 @@ class InnerOptimizer(ABC):
     searches: ClassVar[bool] = False
     """Whether `accept` may refuse a finite candidate."""
 
+    @property
+    def constrains(self) -> bool:
+        """Whether a constraint may hold answers where the gradient is not zero."""
+        return False
+
     @abstractmethod
     def init(self, free: Any) -> Any:
         """The state before the first step, a tree of tensors."""
@@ -123,10 +129,31 @@ class InnerOptimizer(ABC):
         return tree_map(lambda own, other: other if isinstance(other, PerSample) else own, state, saved)
 
     def residual(self, at: Evaluation) -> Any:
-        """What vanishes at a minimum and gradient criteria see: the gradient, or the projected gradient."""
+        """What vanishes at a solution and gradient criteria see: the gradient, or the projected gradient."""
         return at.gradient
 
 
 def check_step_size(owner: str, lr: float) -> None:
     """Raise a ValueError for a step size that is negative, infinite or NaN."""
     check_nonnegative(owner, lr=lr)
+
+
+def where_state(layout: Layout, mask: Tensor, new: Any, old: Any) -> Any:
+    """`Layout.where` for optimizer states: a shared step count becomes one count per row.
+
+    Leaves that are not tensors, such as the transformation in a torchopt state, are taken from ``new``.
+    """
+
+    def select(a: Any, b: Any) -> Any:
+        if isinstance(a, PerSample):
+            return PerSample(tree_map(lambda new, old: torch.where(_columns(mask, new), new, old), a.value, b.value))
+        if not isinstance(a, Tensor):
+            return a
+        like = b if b.ndim > a.ndim else a
+        return torch.where(layout.expand(mask, like if like.ndim else like.view(1, 1)), a, b)
+
+    return tree_map(select, new, old)
+
+
+def _columns(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.view(-1, *[1] * (like.ndim - 1))

@@ -27,11 +27,6 @@ def dot(layout: Layout, a: Tensor, b: Tensor) -> Tensor:
     return layout.sums((a * b).sum(1, keepdim=True)).squeeze(1)
 
 
-def dots(layout: Layout, stack: Tensor, vector: Tensor) -> Tensor:
-    """The inner products of each sample, ``(batch, m)``, of ``(rows, m, features)`` with ``(rows, features)``."""
-    return layout.sums(torch.bmm(stack, vector.unsqueeze(2)).squeeze(2))
-
-
 def combine(layout: Layout, stack: Tensor, weights: Tensor) -> Tensor:
     """The weighted sums ``(rows, features)`` of ``(rows, m, features)``, with weights ``(batch, m)`` of each sample."""
     return torch.bmm(layout.spread(weights).unsqueeze(1), stack).squeeze(1)
@@ -40,3 +35,8 @@ def combine(layout: Layout, stack: Tensor, weights: Tensor) -> Tensor:
 def scaled(layout: Layout, value: Tensor, matrix: Tensor) -> Tensor:
     """Each sample of ``(rows, features)`` times its value ``(batch,)``."""
     return layout.spread(value.unsqueeze(1)) * matrix
+
+
+def dots(layout: Layout, stack: Tensor, vector: Tensor) -> Tensor:
+    """The inner products of each sample, ``(batch, m)``, of ``(rows, m, features)`` with ``(rows, features)``."""
+    return layout.sums((stack * vector.unsqueeze(1)).sum(2))  # several times faster than a batched product

@@ -37,13 +37,29 @@ class Projected(InnerOptimizer):
             raise TypeError(f"Projected needs an inner optimizer such as SGD(0.1), got {self.optimizer!r}.")
         if not callable(self.projection):
             raise TypeError(f"Projected needs a function of y as its projection, got {self.projection!r}.")
+        if self.optimizer.searches:
+            raise TypeError(
+                f"Projected would change the candidates of {type(self.optimizer).__name__}, which chooses its steps. "
+                "Write Backtracking(Projected(SGD(1.0), projection)), which searches along the projected steps."
+            )
+
+    @property
+    def constrains(self):
+        return True
 
     def init(self, free):
         return self.optimizer.init(free)
 
+    def begin(self, free, layout):
+        return self.optimizer.begin(free, layout)
+
     def step(self, at, state, evaluate):
         moved, state = self.optimizer.step(at, state, evaluate)
-        return (self.projection(moved[0]), *moved[1:]), state
+        return self.project(moved), state
+
+    def project(self, free: Any) -> Any:
+        """The free variables with ``y`` projected."""
+        return (self.projection(free[0]), *free[1:])
 
     def residual(self, at: Evaluation):
         y, gradient = at.free[0], at.gradient[0]
@@ -92,6 +108,6 @@ class Simplex:
         ordered = y.sort(dim=-1, descending=True).values
         excess = ordered.cumsum(-1) - 1
         rank = torch.arange(1, y.shape[-1] + 1, dtype=y.dtype, device=y.device)
-        support = (ordered * rank > excess).sum(-1, keepdim=True)
+        support = (ordered * rank > excess).sum(-1, keepdim=True).clamp(min=1)  # 0 for a sample that is NaN
         threshold = excess.gather(-1, support - 1) / support
         return (y - threshold).clamp(min=0)

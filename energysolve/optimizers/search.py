@@ -95,3 +95,29 @@ def decide(
     blurred = (-slope <= 8 * rounding(energy)) & (refusals >= 3)
     stalled = ~accepted & (lost | blurred | (refusals >= REFUSALS) | (slope == 0))
     return accepted, Search(torch.where(accepted, longer, shorter), slope, refusals, stalled)
+
+
+def backtrack(
+    search: Search, energy: Tensor, new: Tensor, new_slope: Tensor, lost: Tensor, patience: int = 3
+) -> tuple[Tensor, Search]:
+    """Like `decide`, for directions that have no length of their own: the length of the last step is remembered.
+
+    The next length is the minimum of a parabola through the slopes at both ends, within bounds; along a gradient, the
+    step length of Barzilai and Borwein (1988). Short steps are accepted too, since lengths grow.
+    A sample stalls after ``patience`` refusals in a row where energies are equal to rounding.
+    """
+    slope = search.slope
+    blurred = -slope <= 8 * rounding(energy)
+    flatter = (new_slope <= 0.9 * slope.abs()) & (new <= energy + rounding(energy))
+    accepted = (slope < 0) & torch.where(blurred, flatter, new <= energy + ARMIJO * slope) & ~lost
+    curved = new_slope > slope
+    parabola = slope / torch.where(curved, slope - new_slope, slope)
+    longer = torch.where(curved, parabola.clamp(_LEAST, 10.0), 4.0)
+    # Where energies are equal to rounding, only slopes say how much shorter a step must be.
+    by_slopes = torch.where(curved, parabola, _MOST).clamp(1e-3, _MOST)
+    shorter = torch.where(blurred & new.isfinite(), by_slopes, shortened(energy, new, slope, new_slope))
+    # Slightly less than the best length along the step: best lengths zigzag (Raydan and Svaiter, 2002).
+    length = search.length * torch.where(accepted, longer, 0.8 * shorter)
+    refusals = torch.where(accepted, 0, search.refusals + 1)
+    stalled = ~accepted & (lost | (blurred & (refusals >= patience)) | (refusals >= REFUSALS) | (slope == 0))
+    return accepted, Search(length, slope, refusals, stalled)

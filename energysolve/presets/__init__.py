@@ -1,4 +1,4 @@
-"""How the energies of each task are built, trained and solved, and the paper's figures: a domain for each task."""
+"""Domains: how the energy of each task is built, trained and solved, and the errors that the paper reports."""
 
 from .domain import Domain
 from .methods import METHODS

@@ -1,4 +1,4 @@
-"""Domains: everything that the commands, evaluations and experiments ask of one task."""
+"""Domains: everything that commands, evaluation and experiments need to know about one task."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,28 +14,26 @@ from .preset import Preset
 
 
 def same_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> EnergySolver:
-    """The solver as it is."""
+    """The solver, unchanged."""
     return solver
 
 
 @dataclass(frozen=True)
 class Domain:
-    """A task with everything that the commands, evaluations and experiments ask of it.
+    """A task with everything that commands, evaluation and experiments need to know about it.
 
     Attributes:
-        name: on the command line, and in the names of result files.
-        title: for headings.
-        task: the task at a size.
+        name: name on the command line and in the names of result files.
+        title: title in headings.
+        task: makes the task at a size.
         size: the default size, the paper's.
-        task_of: the task that a solver was made for; a ValueError if its energy is none of this domain.
-        presets: by name, in the order of the columns of results.
+        task_of: returns the task that a solver solves; raises a ValueError if its energy is not one of this domain.
+        presets: presets by name, in the order of the columns of results.
         energies: classes of energies that saved solvers of the domain may have, besides the library's own.
-        at_size: a solver for problems of another shape, see `energysolve.presets.at_size`.
+        at_size: returns a solver for problems of another shape, see `energysolve.presets.at_size`.
         paper: mean errors that the paper reports, by method and difficulty.
-        limit: the name of the bound on every method, where it is not zero and `energysolve.experiments.limits` computes
-            it.
-        measures: what is measured of a model besides its errors, by name: functions of a model, the task, a seed and
-            a number of problems.
+        limit: name of the lower bound on the error of any method, if `energysolve.experiments.limits` computes one.
+        measures: further measures of a model by name: functions of the model, the task, a seed and a problem count.
     """
 
     name: str
@@ -51,7 +49,7 @@ class Domain:
     measures: Mapping[str, Callable[[Any, Any, int, int], Any]] = field(default_factory=dict)
 
     def preset(self, name: str, method: str = "irem") -> Preset:
-        """The preset of a name, for the energy model or for one of the baselines.
+        """A preset by name, for the energy model or for one of the baselines.
 
         Raises:
             ValueError: if there is no such preset or method; the message lists those that exist.
@@ -69,7 +67,7 @@ class Domain:
         return self.task(preset.size or self.size)
 
     def task_for(self, model: EnergySolver | Baseline) -> Task:
-        """The task that a trained model answers."""
+        """The task that a trained model solves."""
         return self.task_of(model) if isinstance(model, EnergySolver) else self.task(model.y_shape[0])
 
     @property

@@ -18,9 +18,8 @@ from .resizing import rebuilt
 
 
 def _structured_completion(task: Completion, settings: Settings) -> EnergySolver:
-    # 0.05 at the paper's size, where it was chosen. In its own units a problem has factors with squared singular
-    # values of about max(rows, columns) / sqrt(rank), to which the curvature is proportional; in tiny problems the
-    # prior adds as much to it.
+    # 0.05 at the paper's size, for which it was chosen. The curvature is proportional to the squared singular values
+    # of the factors, about max(rows, columns) / sqrt(rank); in tiny problems the prior adds as much to it.
     step_size = min(0.1, math.sqrt(task.rank / 10) / max(task.rows, task.columns))
     return EnergySolver(
         FactoredCompletion(task.rows, task.columns, task.rank, noise=task.noise, penalty=2.0, shrinkage=0.9),
@@ -33,13 +32,8 @@ def _structured_completion(task: Completion, settings: Settings) -> EnergySolver
 
 
 def _structured_inverse(task: Inverse, settings: Settings) -> EnergySolver:
-    return EnergySolver(
-        PreconditionedInverse(task.size),
-        SGD(1.0),
-        init=Uniform((task.size, task.size)),
-        halting=GradientNorm(1e-4),
-        max_steps=500,
-    )
+    energy, init = PreconditionedInverse(task.size), Uniform((task.size, task.size))
+    return EnergySolver(energy, SGD(1.0), init=init, halting=GradientNorm(1e-4), max_steps=500)
 
 
 def _completion_of(solver: EnergySolver) -> Completion:
@@ -60,12 +54,12 @@ def _inverse_of(solver: EnergySolver) -> Inverse:
 
 
 def _matrix(name: str, solver: EnergySolver) -> tuple[int, int]:
-    """The size of the matrices that an `MLPEnergy` answers with: that of the initial answers."""
+    """Rows and columns of the answers of an `MLPEnergy`, which are those of the initial answers."""
     energy, shape = solver.energy, getattr(solver.init, "shape", ())
     if not isinstance(energy, MLPEnergy) or len(shape) != 2:
-        raise ValueError(f"the model is no energy for {name}: no MLPEnergy with initial answers of a matrix's shape")
+        raise ValueError(f"the model is no energy for {name}: not an MLPEnergy whose initial answers are matrices")
     if not energy.x_dim == energy.y_dim == math.prod(shape):
-        raise ValueError(f"the model is no energy for {name}, which takes a matrix to one of the same size")
+        raise ValueError(f"the model is no energy for {name}, which maps a matrix to one of the same size")
     return shape[0], shape[1]
 
 

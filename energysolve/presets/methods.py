@@ -1,17 +1,10 @@
-"""The methods that the paper compares, as presets of the same tasks."""
+"""The methods that the paper compares, as presets for the same tasks."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..baselines import (
-    Baseline,
-    Feedforward,
-    IterativeFeedforward,
-    PonderNet,
-    Recurrent,
-    UnrolledFeedforward,
-)
+from ..baselines import Baseline, Feedforward, IterativeFeedforward, PonderNet, Recurrent, UnrolledFeedforward
 from ..tasks import Task
 from .preset import Preset, Settings, as_trained
 
@@ -23,8 +16,8 @@ METHODS: Mapping[str, str] = {
     "unrolled": "Iterative feedforward, unrolled",
     "irem": "IREM",
 }
-"""Titles, in the order of the paper's tables. The iterative network has two entries: as the text and as the authors'
-release describe it."""
+"""Titles, in the order of the paper's tables. The iterative network has two entries: one follows the paper's text, one
+the authors' release."""
 
 BASELINES: Mapping[str, type[Baseline]] = {
     "feedforward": Feedforward,

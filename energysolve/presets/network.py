@@ -1,4 +1,4 @@
-"""The paper's network as a preset: the settings of the paper, and ours for the same architecture."""
+"""Presets of the paper's network: with the paper's settings, and with ours for the same architecture."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from .preset import Preset, Settings
 from .starts import STARTS
 
 _STANDARD = 4000
-"""Problems whose mean and deviation standardize the network's input."""
+"""Number of problems whose mean and standard deviation standardize the network's input."""
 
 SOLVER: Settings = {
     "step_size": 100.0,
@@ -24,8 +24,7 @@ SOLVER: Settings = {
     "test_atol": 1e-5,
     "test_patience": 2,
 }
-"""Settings for any energy: ``step_size`` is that of training; those that begin with ``test`` are for the solver
-that is saved."""
+"""Settings for any energy: ``step_size`` is for training, those that begin with ``test`` are for the saved solver."""
 
 NETWORK: Settings = {
     **SOLVER,
@@ -35,15 +34,15 @@ NETWORK: Settings = {
     "standardized": False,
     "start": "paper",
 }
-"""Settings of the network besides: ``scratchpad`` is a number of entries (0 for none), ``start`` one of `STARTS`."""
+"""Further settings of the network: ``scratchpad`` is a number of entries (0 for none), ``start`` one of `STARTS`."""
 
 
 def network(sizes: Callable[[Any], tuple[int, int]], name: str) -> Callable[[Any, Settings], EnergySolver]:
-    """A ``build`` for `Preset`: the paper's network for a task.
+    """A ``build`` for `Preset` that makes the paper's network for a task.
 
     Args:
-        sizes: the entries of a problem and of an answer of a task.
-        name: of the task, for the stream of the problems that the network's input is standardized on.
+        sizes: returns the number of entries of a problem and of an answer of a task.
+        name: name of the task; seeds the problems that standardize the network's input.
     """
 
     def build(task: Task, settings: Settings) -> EnergySolver:
@@ -58,9 +57,8 @@ def network(sizes: Callable[[Any], tuple[int, int]], name: str) -> Callable[[Any
             standardized=settings["standardized"],
         )
         if settings["standardized"]:
-            energy.standardize(
-                task.sample(_STANDARD, generator=stream(f"standardize {name}", settings.get("seed", 0)))[0]
-            )
+            problems, _ = task.sample(_STANDARD, generator=stream(f"standardize {name}", settings.get("seed", 0)))
+            energy.standardize(problems)
         init = STARTS[settings["start"]](energy, task, settings["step_size"])
         scratchpad = Uniform((pad,)) if pad else None
         return EnergySolver(energy, SGD(settings["step_size"]), init=init, scratchpad=scratchpad)
@@ -69,7 +67,7 @@ def network(sizes: Callable[[Any], tuple[int, int]], name: str) -> Callable[[Any
 
 
 def with_energy(make_energy: Callable[[Any], Callable[..., Any]]) -> Callable[[Any, Settings], EnergySolver]:
-    """A ``build`` for `Preset`: an energy of the user's own, from the task."""
+    """A ``build`` for `Preset` that makes a user's energy from the task."""
 
     def build(task: Task, settings: Settings) -> EnergySolver:
         return EnergySolver(make_energy(task), SGD(settings["step_size"]), init=task.init)
@@ -78,7 +76,7 @@ def with_energy(make_energy: Callable[[Any], Callable[..., Any]]) -> Callable[[A
 
 
 def at_test_time(solver: EnergySolver, settings: Settings) -> EnergySolver:
-    """The solver with the test-time settings."""
+    """The solver with its test-time settings."""
     return solver.replace(
         optimizer=SGD(settings["test_step_size"]),
         halting=EnergyChange(atol=settings["test_atol"]).patience(settings["test_patience"]),
@@ -87,12 +85,12 @@ def at_test_time(solver: EnergySolver, settings: Settings) -> EnergySolver:
 
 
 def paper(build: Callable[[Any, Settings], EnergySolver], settings: Settings = NETWORK, **changes: Any) -> Preset:
-    """The paper's settings for a network, with some changed."""
+    """A preset with the paper's settings, except for ``changes``."""
     training = TrainingConfig(lr=1e-4, schedule=Constant(), replay=10_000)
     return Preset(build, 10_000, training, settings, at_test_time, validate_every=500).changed(changes)
 
 
 def tuned(build: Callable[[Any, Settings], EnergySolver], settings: Settings = NETWORK, **changes: Any) -> Preset:
-    """Our settings for the same network, with some changed."""
+    """A preset with our settings for the same network, except for ``changes``."""
     training = TrainingConfig(lr=1e-3, schedule=OneCycle(), replay=10_000)
     return Preset(build, 6_000, training, settings, at_test_time, validate_every=500).changed(changes)

@@ -14,11 +14,11 @@ from ..training import Replayable, SupervisedTrainer, Trainer, TrainingConfig, V
 from ..training.supervised import UNUSED
 
 Settings = Mapping[str, Any]
-"""The numbers and names from which a preset builds its model."""
+"""Numbers and names from which a preset builds its model."""
 
 
 def as_trained(model: Any, settings: Settings) -> Any:
-    """The model as it was trained."""
+    """The model, unchanged."""
     return model
 
 
@@ -35,19 +35,19 @@ class Preset:
         preset = Preset(build, iterations=500, settings={"width": 64, "step_size": 10.0})
 
     Attributes:
-        build: makes the model to train from a task and the settings, ``seed`` among them: an `EnergySolver`, whose
-            optimizer takes the steps of training, or a module with a ``loss`` (see `SupervisedTrainer`). Initial
-            weights come from torch's generator.
-        iterations: updates of the parameters.
-        training: the settings of the trainer.
-        settings: what ``build`` and ``in_use`` take besides the task, by name.
-        in_use: the solver to save, from the one that is trained and the settings: its test-time optimizer, halting
-            criterion and limit of steps. By default the solver that is trained.
-        seed: of the initial weights, the problems and everything else.
-        size: of the problems; None for the domain's.
-        validate_every: iterations from one validation to the next; 0 for none.
-        early_stopping: validations in a row without a lower error after which training stops; None to train to the end.
-        stream: names the stream of random numbers that training draws from.
+        build: makes the model to train from a task and the settings (including ``seed``): an `EnergySolver`, whose
+            optimizer takes the training steps, or a module with a ``loss`` (see `SupervisedTrainer`). Initial weights
+            come from torch's global generator.
+        iterations: number of parameter updates.
+        training: settings of the trainer.
+        settings: settings that ``build`` and ``in_use`` take, by name.
+        in_use: makes the solver to save from the trained one and the settings: its test-time optimizer, halting
+            criterion and maximum number of steps. By default the trained solver is saved.
+        seed: seed of all random numbers.
+        size: size of the problems; None for the domain's.
+        validate_every: iterations between validations; 0 for none.
+        early_stopping: training stops after this many validations in a row without a lower error; None: never.
+        stream: name of the stream of random numbers that training draws from.
     """
 
     build: Callable[[Any, Settings], Any]
@@ -62,26 +62,21 @@ class Preset:
     stream: str = "train"
 
     def changed(self, changes: Mapping[str, Any]) -> "Preset":
-        """With other values for fields, for ``settings`` or for fields of ``training``, by name; None changes nothing.
+        """A copy with other values of fields, ``settings`` or fields of ``training``, by name; None changes nothing.
 
         Raises:
             ValueError: for a name that the preset does not have, or a value out of range.
         """
         given = {name: value for name, value in changes.items() if value is not None}
-        training = {each.name for each in fields(self.training)}
-        unknown = [name for name in given if name not in {*_CHANGEABLE, *self.settings, *training}]
-        if unknown:
-            raise ValueError(
-                f"This preset has no setting {', '.join(unknown)}; it has "
-                f"{', '.join(sorted({*_CHANGEABLE, *self.settings, *training}))}."
-            )
-        own = {name: value for name, value in given.items() if name in _CHANGEABLE}
-        settings = {name: value for name, value in given.items() if name in self.settings}
-        of_training = {name: value for name, value in given.items() if name not in {**own, **settings}}
-        return replace(self, settings={**self.settings, **settings}, training=self.training.changed(of_training), **own)
+        known = {*_CHANGEABLE, *self.settings, *(each.name for each in fields(self.training))}
+        if unknown := [name for name in given if name not in known]:
+            raise ValueError(f"This preset has no setting {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+        own = {name: given.pop(name) for name in _CHANGEABLE if name in given}
+        settings = {name: given.pop(name) for name in self.settings if name in given}
+        return replace(self, settings={**self.settings, **settings}, training=self.training.changed(given), **own)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as plain JSON."""
+        """The settings, JSON-able."""
         own = {name: getattr(self, name) for name in _CHANGEABLE}
         return own | dict(self.settings) | {"training": self.training.to_json()}
 
@@ -95,22 +90,22 @@ class Preset:
         cpu: bool = False,
         after: int = 0,
     ) -> tuple[Trainer | SupervisedTrainer, Any]:
-        """The trainer, and the model to save, which shares the weights that are trained.
+        """The trainer, and the model in its test-time form, which shares the trained weights.
 
-        After training, `finished` gives the model to save.
+        After training, pass both to `finished` to get the model to save.
 
         Args:
-            name: of the task, for the stream of random numbers.
-            task: the source of problems.
-            folder: where trackers write.
-            trackers: by name, see `make_accelerator`.
-            cpu: stay on the CPU though there is a GPU.
-            after: the iteration that a resumed run continues from.
+            name: name of the task, for the stream of random numbers.
+            task: source of problems.
+            folder: folder that trackers write to.
+            trackers: names of trackers, see `make_accelerator`.
+            cpu: train on the CPU even if there is a GPU.
+            after: iteration that a resumed run continues from.
 
         Raises:
             ValueError: if a setting is out of range.
         """
-        torch.manual_seed(self.seed)  # of the initial weights
+        torch.manual_seed(self.seed)  # for the initial weights
         model = self.build(task, {**self.settings, "seed": self.seed})
         used = self.in_use(model, self.settings)
         accelerator = make_accelerator(self.training.precision, cpu=cpu, trackers=trackers, folder=folder, after=after)
@@ -122,17 +117,14 @@ class Preset:
         validation = None
         if self.validate_every:
             validation = Validation(used, self.validate_every, problems=128, early_stopping=self.early_stopping)
-        trainer = Trainer(
-            model, task, self.training, validation=validation, generator=generator, accelerator=accelerator
-        )
-        return trainer, used
+        options = {"validation": validation, "generator": generator, "accelerator": accelerator}
+        return Trainer(model, task, self.training, **options), used
 
 
 _CHANGEABLE = ("iterations", "seed", "size", "validate_every", "early_stopping")
 
 
 def finished(trainer: Trainer | SupervisedTrainer, used: Any) -> Any:
-    """The model to save, with the trained weights: on the CPU, in evaluation mode."""
-    if isinstance(used, EnergySolver):
-        return used.replace(energy=trainer.trained_model).to("cpu").eval()
-    return trainer.trained_model.to("cpu").eval()
+    """The model to save, with the trained weights, on the CPU and in evaluation mode."""
+    trained = trainer.trained_model
+    return (used.replace(energy=trained) if isinstance(used, EnergySolver) else trained).to("cpu").eval()

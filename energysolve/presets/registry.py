@@ -1,4 +1,4 @@
-"""The domains by name: the library's own, and those that users register."""
+"""The registry of domains: the library's own and those that users register."""
 
 from collections.abc import Callable
 
@@ -13,14 +13,14 @@ from .network import NETWORK, SOLVER, network, paper, tuned, with_energy
 from .vector import ADDITION
 
 DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (ADDITION, COMPLETION, INVERSE)}
-"""By name; `register` adds to it."""
+"""Domains by name; `register` adds to them."""
 
 
 def register(domain: Domain) -> Domain:
-    """Make a domain known to the commands and experiments, and its energies to ``from_pretrained``. Returns it.
+    """Register a domain for commands and experiments, and its energies for ``from_pretrained``. Returns the domain.
 
     Raises:
-        ValueError: if another domain has its name, or another energy the name of one of its energies.
+        ValueError: if another domain or energy of the same name is registered.
     """
     if DOMAINS.get(domain.name, domain) != domain:
         raise ValueError(f"There is a domain {domain.name!r} already; choose another name.")
@@ -31,7 +31,7 @@ def register(domain: Domain) -> Domain:
 
 
 def domain_named(name: str) -> Domain:
-    """The domain of a name.
+    """A domain by name.
 
     Raises:
         ValueError: if there is none; the message lists those that exist.
@@ -42,7 +42,7 @@ def domain_named(name: str) -> Domain:
 
 
 def domain_of(solver: EnergySolver) -> Domain | None:
-    """The first domain whose problems a solver solves, None if there is none."""
+    """The first domain to which the energy of a solver belongs, or None."""
     for domain in DOMAINS.values():
         try:
             domain.task_of(solver)
@@ -53,9 +53,9 @@ def domain_of(solver: EnergySolver) -> Domain | None:
 
 
 def at_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> EnergySolver:
-    """The solver for problems of another shape, where its energy's weights do not depend on the size.
+    """The solver for problems of another shape, if the weights of its energy do not depend on the size.
 
-    A solver whose energy has one size only, or is of no registered domain, is returned as it is.
+    A solver whose energy has a fixed size, or belongs to no registered domain, is returned unchanged.
 
     Example::
 
@@ -63,8 +63,8 @@ def at_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> EnergySolve
         solution = solver.minimize(matrices)  # (batch, 50, 50)
 
     Args:
-        solver: with a trained energy.
-        problem_shape: of one problem: ``(2 * size,)`` for addition, ``(rows, columns)`` or, flattened,
+        solver: a solver with a trained energy.
+        problem_shape: shape of one problem: ``(2 * size,)`` for addition, ``(rows, columns)`` or, flattened,
             ``(size * size,)`` for matrices.
 
     Raises:
@@ -75,19 +75,20 @@ def at_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> EnergySolve
 
 
 def domain_for(task: Task, make_energy: Callable[[Task], Callable[..., Tensor]] | None = None) -> Domain:
-    """A domain for a task of the user's own, at the size that it has, with the presets ``paper`` and ``tuned``.
+    """A domain for a user's task at its own size, with the presets ``paper`` and ``tuned``.
 
     Args:
-        task: the source of problems.
+        task: source of problems.
         make_energy: makes the energy to train; by default the paper's network, for problems and answers that are
-            tensors with one row a sample.
+            tensors with one row per sample.
     """
-    build, settings = (
-        (network(_sizes, type(task).__name__), NETWORK) if make_energy is None else (with_energy(make_energy), SOLVER)
-    )
+    name = type(task).__name__
+    build, settings = network(_sizes, name), NETWORK
+    if make_energy is not None:
+        build, settings = with_energy(make_energy), SOLVER
     return Domain(
-        name=type(task).__name__,
-        title=type(task).__name__,
+        name=name,
+        title=name,
         task=lambda size: task,
         size=1,
         task_of=lambda solver: task,
@@ -96,11 +97,11 @@ def domain_for(task: Task, make_energy: Callable[[Task], Callable[..., Tensor]] 
 
 
 def _sizes(task: Task) -> tuple[int, int]:
-    """The entries of a problem and of an answer."""
+    """The number of entries of a problem and of an answer."""
     x, target = task.sample(1)
     if not (isinstance(x, Tensor) and isinstance(target, Tensor) and len(x) == len(target) == 1):
         raise ValueError(
-            "The paper's network takes problems and answers that are tensors with one row a sample, which those of "
+            "The paper's network takes problems and answers that are tensors with one row per sample, which those of "
             f"{type(task).__name__} are not. Give an energy of your own (--energy package.module:function)."
         )
     return x[0].numel(), target[0].numel()

@@ -1,4 +1,4 @@
-"""Solvers made anew for problems of another size, where what was learned does not depend on it."""
+"""Solvers rebuilt for problems of another size, for energies whose weights do not depend on the size."""
 
 import torch
 
@@ -9,14 +9,14 @@ from .preset import Preset
 
 
 def rebuilt(solver: EnergySolver, preset: Preset, task: Task) -> EnergySolver:
-    """The solver for a task of another size: the energy's weights and the halting criterion stay.
+    """The solver for a task of another size, with the same weights and halting criterion.
 
     Args:
-        solver: with an energy whose weights do not depend on the size; itself if it is for that size already.
-        preset: builds solvers with such an energy; gives the optimizer and the initial answers.
-        task: at the size asked for.
+        solver: a solver whose energy has weights that do not depend on the size; returned if it has the size already.
+        preset: builds solvers with such an energy; provides the optimizer and the initial answers.
+        task: the task at the requested size.
     """
-    with torch.random.fork_rng(devices=[]):  # initial weights, which are overwritten, draw nothing from the user
+    with torch.random.fork_rng(devices=[]):  # the overwritten initial weights leave the user's random state alone
         made = preset.build(task, {**preset.settings, "seed": preset.seed})
     old, new = solver.energy, made.energy
     assert isinstance(old, Energy)

@@ -1,6 +1,6 @@
-"""Where training starts: the initial weights of the paper's network, and the initial answers.
+"""Initial weights of the paper's network, and initial answers: where training starts.
 
-The network is the paper's whatever the start. ``docs/experiments/continuous.md`` tells why these, and what they bring.
+The architecture is the same for every start. ``docs/experiments/continuous.md`` explains the choice and its effect.
 """
 
 from collections.abc import Callable
@@ -13,35 +13,35 @@ from ..initializers import Initializer, Symmetric
 from ..tasks import Inverse, Task
 
 Start = Callable[[MLPEnergy, Task, float], Initializer]
-"""Sets the weights of an energy for a task and a step size, in place; returns what draws the initial answers."""
+"""Sets the weights of an energy in place, for a task and a step size; returns the initializer of the answers."""
 
 _CURVATURE = 0.5
-"""Of the initial energy times the step size: what a step takes away of the distance to the minimum."""
+"""Curvature of the initial energy times the step size: the part of the distance to the minimum that a step removes."""
 _NOISE = 0.3
-"""Of the hidden layers, as a share of torch's initial weights, and of the last, as one of its own."""
+"""Noise in the hidden layers, relative to torch's initial weights, and in the last layer, relative to its weights."""
 _SWISH = 7 / 32
-"""The second derivative of three swish functions, one after the other, at zero."""
+"""The second derivative at zero of three composed swish functions."""
 _SPREAD = 1.8
-"""Of what a probe finds in problems: standard deviation."""
+"""Standard deviation of a probe's response over problems."""
 
 
 def as_in_paper(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
-    """Torch's initial weights, and the initial answers of the task."""
+    """Torch's initial weights and the task's initial answers."""
     return task.init
 
 
 def probes(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
-    """For symmetric matrices: each first unit looks at a problem along a direction ``u`` of its own.
+    """For symmetric matrices: each unit of the first layer probes the problem along a random direction ``u``.
 
-    Its weights are ``u uᵀ`` for problems, scaled so that they reach the curved part of the activation. For answers they
-    are near to ``± u uᵀ``, of random sign: the nearest of those that give all answers the same curvature and whose
-    columns are orthogonal to the former's, so that no change of the answer can stand for a change of the problem, and
-    nothing of the problem is lost at the minimum. Initial answers are small and symmetric, as all that follow them then
-    are.
+    Its weights for the problem are ``u uᵀ``, scaled to reach the curved part of the activation. Its weights for the
+    answer are close to ``± u uᵀ`` with random signs: the nearest weights that give all answers the same curvature and
+    whose columns are orthogonal to those for the problem. No change of the answer can then compensate a change of the
+    problem, so the minimum keeps all information about the problem. Initial answers are small and symmetric; the
+    iterates stay symmetric.
 
     Raises:
-        ValueError: if answers to the task are no symmetric matrices, or the energy is too narrow to tell all problems
-            and all answers apart.
+        ValueError: if answers to the task are not symmetric matrices, or the energy is too narrow to distinguish all
+            problems and all answers.
     """
     if not isinstance(task, Inverse):
         raise ValueError(f"The start 'probes' is for symmetric matrices, that is, for the inverse; got {task!r}.")
@@ -49,12 +49,14 @@ def probes(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
     if width < size * (size + 1):
         raise ValueError(
             f"The start 'probes' needs a width of {size * (size + 1)} or more for matrices of size {size}, twice the "
-            f"entries of a symmetric matrix; got {width}. Widen the energy or take the start 'paper'."
+            f"entries of a symmetric matrix; got {width}. Widen the energy or use the start 'paper'."
         )
-    generator = _generator()
+    # Seeded from torch's generator, which is seeded for the initial weights.
+    generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
     u = nn.functional.normalize(torch.randn(width, size, 1, generator=generator), dim=1)
     of_x = (u @ u.mT).flatten(1)
-    of_y = _nearest_isometry(of_x * _signs(width, generator), orthogonal_to=of_x)
+    signs = torch.randint(0, 2, (width, 1), generator=generator) * 2.0 - 1
+    of_y = _nearest_isometry(of_x * signs, orthogonal_to=of_x)
     with torch.no_grad():
         energy.from_x.weight.copy_(of_x)
         energy.from_x.bias.zero_()
@@ -67,30 +69,19 @@ def probes(energy: MLPEnergy, task: Task, step_size: float) -> Initializer:
 
 
 def _nearest_isometry(weights: Tensor, *, orthogonal_to: Tensor) -> Tensor:
-    """The nearest to some weights, of shape ``(units, entries)``, in what the columns of others leave.
-
-    It stretches by one whatever the weights, so projected, do not map to nothing.
-    """
-    others, stretches, _ = torch.linalg.svd(orthogonal_to.double(), full_matrices=False)
-    others = others[:, _nonzero(stretches)]
-    left_over = weights.double() - others @ (others.mT @ weights.double())
-    left, stretches, right = torch.linalg.svd(left_over, full_matrices=False)
-    kept = _nonzero(stretches)
+    """The partial isometry nearest to weights ``(units, entries)`` projected off the columns of ``orthogonal_to``."""
+    others, values, _ = torch.linalg.svd(orthogonal_to.double(), full_matrices=False)
+    others = others[:, values > 1e-6 * values[0]]
+    projected = weights.double() - others @ (others.mT @ weights.double())
+    left, values, right = torch.linalg.svd(projected, full_matrices=False)
+    kept = values > 1e-6 * values[0]
     return (left[:, kept] @ right[kept]).float()
 
 
-def _nonzero(stretches: Tensor) -> Tensor:
-    return stretches > 1e-6 * stretches[0]
-
-
-def _signs(count: int, generator: torch.Generator) -> Tensor:
-    return torch.randint(0, 2, (count, 1), generator=generator) * 2.0 - 1
-
-
 def _make_bowl(energy: MLPEnergy, of_y: Tensor, step_size: float) -> None:
-    """Convex in the answer, with the curvature that a step of descent undoes `_CURVATURE` of the distance.
+    """Make the energy convex in the answer, with `_CURVATURE` as its curvature times the step size.
 
-    The layers above the first pass on what they get, but for a little noise, and the last one adds it up.
+    The layers above the first are identities with a little noise, and the last one sums.
     """
     energy.from_y.weight.copy_(of_y)
     for layer in energy.hidden:
@@ -100,11 +91,6 @@ def _make_bowl(energy: MLPEnergy, of_y: Tensor, step_size: float) -> None:
     rank = int(torch.linalg.matrix_rank(of_y))
     curvature = _SWISH * of_y.square().sum() / rank * step_size * energy.scale
     energy.head.weight.uniform_(1 - _NOISE, 1 + _NOISE).mul_(_CURVATURE / curvature)
-
-
-def _generator() -> torch.Generator:
-    """Goes on from torch's own, which is seeded for the initial weights."""
-    return torch.Generator().manual_seed(int(torch.randint(2**31, ())))
 
 
 STARTS: dict[str, Start] = {"paper": as_in_paper, "probes": probes}

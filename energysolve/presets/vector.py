@@ -20,7 +20,7 @@ from .preset import Preset, Settings
 from .resizing import rebuilt
 
 OPERATIONS = 10
-"""The most additions composed."""
+"""The largest number of composed additions."""
 
 
 def composition(model: Any, task: Addition, seed: int, problems: int) -> list[float]:
@@ -34,13 +34,8 @@ def composition(model: Any, task: Addition, seed: int, problems: int) -> list[fl
 
 
 def _structured(task: Addition, settings: Settings) -> EnergySolver:
-    return EnergySolver(
-        SharedQuadratic(task.size),
-        SGD(0.5),
-        init=Uniform((task.size,)),
-        halting=GradientNorm(1e-4),
-        max_steps=200,
-    )
+    energy, init = SharedQuadratic(task.size), Uniform((task.size,))
+    return EnergySolver(energy, SGD(0.5), init=init, halting=GradientNorm(1e-4), max_steps=200)
 
 
 def _task_of(solver: EnergySolver) -> Addition:
@@ -50,7 +45,7 @@ def _task_of(solver: EnergySolver) -> Addition:
     if isinstance(energy, SharedQuadratic) and energy.terms == 2:
         return Addition(energy.size)
     raise ValueError(
-        "the model is no energy for addition, which takes two summands to one sum of the same size: an MLPEnergy with "
+        "the model is no energy for addition, which maps two summands to one sum of the same size: an MLPEnergy with "
         "x_dim twice its y_dim, or a SharedQuadratic of two terms"
     )
 
@@ -60,11 +55,11 @@ def _at_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> EnergySolv
         return solver
     entries = torch.Size(problem_shape).numel()
     if entries % 2 or not entries:
-        raise ValueError(f"Two summands one after the other have an even number of entries; got {problem_shape}.")
+        raise ValueError(f"Two concatenated summands have an even number of entries; got problems of {problem_shape}.")
     return rebuilt(solver, BEST, Addition(entries // 2))
 
 
-# Few problems a batch, since every entry of a problem is an example for the weights that they share.
+# Few problems per batch: every entry of a problem is an example for the shared weights.
 BEST = Preset(
     _structured,
     600,
@@ -93,4 +88,4 @@ ADDITION = Domain(
     },
     measures={"composition": composition},
 )
-"""Table 1 of the paper has one iterative network; ours are trained as its text says, and as its release does."""
+"""Table 1 of the paper has one iterative network; of ours, one follows the paper's text, one the authors' release."""

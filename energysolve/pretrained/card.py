@@ -44,15 +44,10 @@ solution = solver.minimize(x)  # solution.y, .energy, .steps, .status, .converge
 
 
 def model_card(config: Mapping[str, Any], name: str) -> str:
-    """The card of a saved solver.
+    """The card of a saved solver, in Markdown, from its ``config.json``.
 
-    Args:
-        config: the content of its ``config.json``.
-        name: the argument for `EnergySolver.from_pretrained`: a folder or an id on the hub.
-
-    Returns:
-        Markdown with a metadata header, and a seal at its end by which `unedited` recognizes it. Training metadata and
-        the evaluation in it are included if there are any.
+    ``name`` is the argument for `EnergySolver.from_pretrained`: a folder or an id on the hub. The card ends with a seal
+    by which `unedited` recognizes it.
     """
     argument, note = _energy_argument(config["energy"])
     sections = [
@@ -110,16 +105,12 @@ def _evaluation(evaluation: Any) -> str:
         return _json(evaluation)
     columns = {difficulty: dict(_flat(measures)) for difficulty, measures in evaluation.items()}
     names = dict.fromkeys(name for column in columns.values() for name in column)
-    rows = [[_label(name), *(_number(column.get(name)) for column in columns.values())] for name in names]
+    labels = {name: _FLOORS.get(name, name.replace("floors, ", "floor: ")) for name in names}
+    rows = [[label, *(column.get(name, "-") for column in columns.values())] for name, label in labels.items()]
     table = _table(["", *columns], rows)
-    if all(_label(name) == name for name in names):
+    if all(name == label for name, label in labels.items()):
         return table
     return f"{table}\n\nCompare an error with its floor: the error of a trivial answer to the same problems."
-
-
-def _label(name: str) -> str:
-    """The name of a measure, floors marked as such."""
-    return _FLOORS.get(name, name.replace("floors, ", "floor: "))
 
 
 def _flat(measures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -130,19 +121,16 @@ def _flat(measures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield f"{prefix}{name}", value
 
 
-def _number(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def _table(header: list[str], rows: Any) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(_line(cell).replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
 
 def _line(value: Any) -> str:
-    return " ".join(str(value).split())
+    """A value in one line, numbers with four digits."""
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _json(value: Any) -> str:

@@ -27,9 +27,8 @@ CARD = "README.md"
 FORMAT_VERSION = 1
 
 _PARTS = ("optimizer", "init", "halting", "differentiation", "recorder", "scratchpad")
-_OPTIONAL = ("init", "scratchpad")
-_NUMBERS = ("max_steps", "compile", "compact", "sync_every")
-_LATER = {"compact": False}
+_NUMBERS = ("max_steps", "restarts", "compile", "compact", "sync_every")
+_LATER = {"compact": False, "restarts": 1}
 """Entries that configurations of earlier versions lack, with the behaviour of those versions."""
 _SHIPPED = Path(__file__).parent
 
@@ -40,16 +39,9 @@ def names() -> list[str]:
 
 
 def save(solver: Any, path: Path, training: Mapping[str, Any] | None = None, name: str | None = None) -> None:
-    """Write the energy's weights and the solver's configuration into a folder, see `EnergySolver.save_pretrained`.
+    """Write a solver into a folder, see `EnergySolver.save_pretrained`.
 
-    Args:
-        solver: an `EnergySolver` whose energy is a module.
-        path: the folder, created if it does not exist; each file in it is replaced atomically.
-        training: how the energy was trained, as plain JSON, stored under ``"training"``.
-        name: the solver's name in the model card, by default the name of the folder.
-
-    Raises:
-        TypeError: if a part cannot be represented in JSON; nothing is written then.
+    ``name`` is the solver's name in the model card, by default that of the folder.
     """
     weights = safetensors.torch.save(_tensors(solver.energy), metadata={"format": "pt"})
     config: dict[str, Any] = {
@@ -80,31 +72,18 @@ def write_card(folder: Path, config: Mapping[str, Any], name: str) -> None:
 
 
 def load(cls: Any, path_or_name: str | Path, energy: Any = None) -> Any:
-    """The solver that `save` wrote, see `EnergySolver.from_pretrained`.
-
-    Args:
-        cls: `EnergySolver`, or a subclass.
-        path_or_name: a folder, or one of `names`.
-        energy: an energy whose weights are replaced in place, or a class to build with the saved arguments; by default
-            the registered class of the saved name.
-
-    Returns:
-        The solver in evaluation mode. An energy that is built has its weights on the CPU, in the dtype in which they
-        were saved; a given one keeps its device.
-    """
+    """The solver of class ``cls`` in a folder, or of one of the `names`, see `EnergySolver.from_pretrained`."""
     folder = find(path_or_name)
     config = read_config(folder)
     tensors = read_weights(folder, config)
     parts = _solver_parts(folder, config)
-    if isinstance(energy, nn.Module):
-        _check_architecture(folder, energy, tensors, same_dtype=True)
-    elif energy is None or (isinstance(energy, type) and issubclass(energy, nn.Module)):
-        energy = _build(folder, config, energy)
-        _check_architecture(folder, energy, tensors, same_dtype=False)
-        for key, value in energy.state_dict(keep_vars=True).items():
-            value.data = value.data.to(tensors[key].dtype)
-    else:
+    given = isinstance(energy, nn.Module)
+    if not given and energy is not None and not (isinstance(energy, type) and issubclass(energy, nn.Module)):
         raise TypeError(f"energy= must be a module, or a subclass of torch.nn.Module; got {energy!r}.")
+    energy = energy if given else _build(folder, config, energy)
+    _check_architecture(folder, energy, tensors, same_dtype=given)
+    for key, value in energy.state_dict(keep_vars=True).items():
+        value.data = value.data.to(tensors[key].dtype)  # a new energy gets the saved dtype
     energy.load_state_dict(tensors)  # in place, so that tied parameters stay tied
     try:
         return cls(energy, parts.pop("optimizer"), **parts).eval()
@@ -113,11 +92,7 @@ def load(cls: Any, path_or_name: str | Path, energy: Any = None) -> Any:
 
 
 def find(path_or_name: str | Path) -> Path:
-    """The folder of a saved solver; an existing folder takes precedence over a name that comes with the library.
-
-    Raises:
-        FileNotFoundError: if there is neither.
-    """
+    """The folder of a saved solver; an existing folder takes precedence over a name that comes with the library."""
     folder = Path(path_or_name)
     if (folder / CONFIG).is_file():
         return folder
@@ -132,11 +107,7 @@ def find(path_or_name: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration in a folder, after a check of its format.
-
-    Raises:
-        ValueError: if it is not valid JSON, lacks a section, or has a format that this version cannot read.
-    """
+    """The configuration in a folder; a ValueError if it is damaged, or of a format that this version cannot read."""
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -156,21 +127,15 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors in a folder by name, after a check of the file's checksum.
-
-    Raises:
-        ValueError: if the file is missing, truncated, altered or not in safetensors format.
-    """
+    """The tensors in a folder by name; a ValueError if the file is missing, altered or not in safetensors format."""
     path = folder / WEIGHTS
     if not path.is_file():
         raise _broken(path, "is missing")
     content = path.read_bytes()
     found, expected = hashlib.sha256(content).hexdigest(), config["weights"].get("sha256")
     if found != expected:
-        raise _broken(
-            path,
-            f"was truncated or altered: its {len(content)} bytes have sha256 {found}, and {CONFIG} says {expected}",
-        )
+        what = f"its {len(content)} bytes have sha256 {found}, and {CONFIG} says {expected}"
+        raise _broken(path, f"was truncated or altered: {what}")
     try:
         return safetensors.torch.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
@@ -228,7 +193,7 @@ def _solver_parts(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     parts = {name: written[name] for name in _NUMBERS}
     for name in _PARTS:
         try:
-            absent = written[name] is None and name in _OPTIONAL
+            absent = written[name] is None and name in ("init", "scratchpad")
             parts[name] = None if absent else from_config(written[name])
         except ValueError as error:
             raise _broken(path, f"does not describe the solver's {name}: {error}") from error

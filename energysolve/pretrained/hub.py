@@ -1,7 +1,6 @@
 """Saved solvers on the Hugging Face hub: loading one by its id, uploading a folder.
 
-A download passes the same checks as any other folder, and contains no code: a configuration of registered parts, and
-tensors. The library ``huggingface_hub`` is imported only when the hub is needed.
+Downloads are checked like other folders. The library ``huggingface_hub`` is imported only when the hub is needed.
 """
 
 import re
@@ -21,41 +20,37 @@ _ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _LOGIN = "log in with `hf auth login`, or pass token="
 
 
-def _check_token(token: str | bool | None) -> None:
-    # HTTP clients quote an invalid header in their errors, and with it the token.
-    if isinstance(token, str) and not re.fullmatch(r"[!-~]+", token):
-        raise ValueError(
-            "token= is empty, or contains blanks, line ends or other characters that no access token has (it is not "
-            "shown here). Pass the token alone."
-        )
+@dataclass(frozen=True)
+class _Access:
+    token: str | bool | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        # HTTP clients quote an invalid header in their errors, and with it the token.
+        if isinstance(self.token, str) and not re.fullmatch(r"[!-~]+", self.token):
+            raise ValueError(
+                "token= is empty, or contains blanks, line ends or other characters that no access token has (it is "
+                "not shown here). Pass the token alone."
+            )
 
 
 @dataclass(frozen=True)
-class Download:
+class Download(_Access):
     """How to download, see `EnergySolver.from_pretrained`."""
 
     revision: str | None = None
     cache_dir: str | Path | None = None
-    token: str | bool | None = field(default=None, repr=False)
     local_files_only: bool = False
     force_download: bool = False
 
-    def __post_init__(self):
-        _check_token(self.token)
-
 
 @dataclass(frozen=True)
-class Upload:
+class Upload(_Access):
     """How to upload, see `EnergySolver.push_to_hub`."""
 
     private: bool | None = None
-    token: str | bool | None = field(default=None, repr=False)
     branch: str | None = None
     commit_message: str = "Upload a solver"
     create_pr: bool = False
-
-    def __post_init__(self):
-        _check_token(self.token)
 
 
 def is_hub_id(path_or_name: str | Path) -> bool:
@@ -64,13 +59,7 @@ def is_hub_id(path_or_name: str | Path) -> bool:
 
 
 def locate(path_or_name: str | Path, options: Download = Download()) -> Path:
-    """The folder of a saved solver: a local one, one that comes with the library, or one downloaded from the hub.
-
-    Raises:
-        ImportError: if the hub is needed and huggingface_hub is not installed.
-        OSError: if there is none, see `download`.
-        ValueError: if ``revision`` is given for a solver that is not on the hub.
-    """
+    """The folder of a saved solver: a local one, one that comes with the library, or one downloaded from the hub."""
     if is_hub_id(path_or_name):
         return download(str(path_or_name), options)
     if options.revision is not None:
@@ -84,11 +73,11 @@ def locate(path_or_name: str | Path, options: Download = Download()) -> Path:
 def load_from_anywhere(cls: Any, path_or_name: str | Path, energy: Any, options: Download) -> Any:
     """Load a solver from a folder, a shipped name or an id on the hub, see `EnergySolver.from_pretrained`."""
     folder = locate(path_or_name, options)
-    if not is_hub_id(path_or_name):
-        return load(cls, folder, energy)
     try:
         return load(cls, folder, energy)
     except ValueError as error:
+        if not is_hub_id(path_or_name):
+            raise
         raise ValueError(
             f"The model {path_or_name!r} from the hub cannot be used: {error} If only the download was damaged, "
             "force_download=True repeats it."
@@ -96,15 +85,7 @@ def load_from_anywhere(cls: Any, path_or_name: str | Path, energy: Any, options:
 
 
 def download(repo_id: str, options: Download) -> Path:
-    """Download the configuration and the weights of a model on the hub, unless the local cache has them.
-
-    Returns:
-        The folder in the cache.
-
-    Raises:
-        ImportError: if huggingface_hub is not installed.
-        OSError: if the model cannot be downloaded: FileNotFoundError, PermissionError, ConnectionError, or another.
-    """
+    """Download a model, unless it is in the local cache, and return its folder there."""
     tried = (
         f"Cannot load {repo_id!r}: there is no folder {repo_id}, it is not one of the names that come with the library "
         f"({', '.join(names()) or 'none'}), and "
@@ -113,11 +94,7 @@ def download(repo_id: str, options: Download) -> Path:
     with _explaining(tried, options.local_files_only):
         folder = library.snapshot_download(
             repo_id,
-            revision=options.revision,
-            cache_dir=options.cache_dir,
-            token=options.token,
-            local_files_only=options.local_files_only,
-            force_download=options.force_download,
+            **vars(options),
             allow_patterns=[CONFIG, WEIGHTS],
             library_name="energysolve",
             library_version=__version__,
@@ -128,18 +105,7 @@ def download(repo_id: str, options: Download) -> Path:
 
 
 def upload(folder: Path, repo_id: str, options: Upload) -> str:
-    """Commit a saved solver to a repository on the hub, which is created if it does not exist.
-
-    Only the files of the solver are uploaded. A model card that a person has edited on the hub is kept.
-
-    Returns:
-        The URL of the commit, or of the pull request.
-
-    Raises:
-        ImportError: if huggingface_hub is not installed.
-        OSError: if the hub denies the request or cannot be reached.
-        ValueError: if ``private=True`` and the repository exists and is public; nothing is uploaded then.
-    """
+    """Commit a saved solver to a repository, but for its card if that on the hub was edited; returns the URL."""
     failed = f"Cannot push to {repo_id!r}: "
     library = _library(f"{failed}the Hugging Face hub")
     api = library.HfApi(token=options.token, library_name="energysolve", library_version=__version__)
@@ -147,22 +113,19 @@ def upload(folder: Path, repo_id: str, options: Upload) -> str:
         repo_id = api.create_repo(repo_id, private=options.private, exist_ok=True).repo_id
         public = bool(options.private) and not api.model_info(repo_id).private
     if public:
-        raise ValueError(
-            f"{failed}private=True, but it exists and is public. Make it private on its page, or choose another id."
-        )
+        advice = "Make it private on its page, or choose another id."
+        raise ValueError(f"{failed}private=True, but it exists and is public. {advice}")
     write_card(folder, read_config(folder), repo_id)
     with _explaining(failed):
         if options.branch is not None and not options.create_pr:
             api.create_branch(repo_id, branch=options.branch, exist_ok=True)
         ours, theirs = (folder / CARD).read_text(encoding="utf-8"), _card_on_hub(api, repo_id, options.branch)
         keep = unedited(ours) and theirs is not None and not unedited(theirs)
+        sent = (CONFIG, WEIGHTS) if keep else (CONFIG, WEIGHTS, CARD)
         # One commit, which upload_folder does not guarantee: the weights and configuration of a revision match.
         commit = api.create_commit(
             repo_id,
-            [
-                library.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name))
-                for name in ((CONFIG, WEIGHTS) if keep else (CONFIG, WEIGHTS, CARD))
-            ],
+            [library.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(folder / name)) for name in sent],
             commit_message=options.commit_message,
             revision=options.branch,
             create_pr=options.create_pr,
@@ -182,9 +145,8 @@ def _library(purpose: str) -> types.ModuleType:
     try:
         import huggingface_hub
     except ImportError as error:
-        raise ImportError(
-            f"{purpose} needs huggingface_hub, which cannot be imported: pip install 'energysolve[hub]'"
-        ) from error
+        how = "pip install 'energysolve[hub]'"
+        raise ImportError(f"{purpose} needs huggingface_hub, which cannot be imported: {how}") from error
     return huggingface_hub
 
 

@@ -15,13 +15,10 @@ ENERGIES: dict[str, type[nn.Module]] = {
 }
 """Classes by name. A configuration refers to them by these names; nothing is imported by a name in a file."""
 LIBRARY = frozenset(ENERGIES)
-"""The names of the library's own classes."""
 
 
 def register_energy(cls: C) -> C:
-    """Register a class of energies, so that `EnergySolver.from_pretrained` builds them without ``energy=``.
-
-    ::
+    """Register a class of energies, so that `EnergySolver.from_pretrained` builds them without ``energy=``::
 
         @register_energy
         class Scaled(Energy):
@@ -29,17 +26,10 @@ def register_energy(cls: C) -> C:
                 super().__init__()
                 self.scale = nn.Parameter(torch.ones(size))
 
-            def config(self):
+            def config(self):  # the constructor's arguments as plain JSON
                 return {"size": len(self.scale)}
 
-            def evaluate(self, context, y):
-                return (self.scale * (y - context)).square().sum(-1)
-
-    Args:
-        cls: a subclass of `torch.nn.Module` whose ``config()`` returns the constructor's arguments as plain JSON.
-
-    Returns:
-        ``cls``. A class that is defined again, as in a notebook, replaces its earlier definition.
+    A class that is defined again, as in a notebook, replaces its earlier definition.
 
     Raises:
         TypeError: if ``cls`` is not a subclass of `torch.nn.Module`, or has no ``config()``.

@@ -7,6 +7,9 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from .files import save
+from .hub import Download, Upload, load_from_anywhere, upload
+
 S = TypeVar("S", bound="Pretrained")
 
 
@@ -25,33 +28,26 @@ class Pretrained:
         push_to_hub: bool = False,
         repo_id: str | None = None,
     ) -> str | None:
-        """Write the energy's weights and the solver's configuration into a folder.
-
-        Each file appears whole or not at all. A model card that a person has written or edited is kept. An energy with
-        a method ``config()`` is saved with the arguments that it returns, so that its class can be built again.
-
-        Example::
+        """Write the energy's weights and the solver's configuration into a folder::
 
             solver.save_pretrained("my-solver", training={"task": "toy", "iterations": 1000})
             solver = EnergySolver.from_pretrained("my-solver")
 
+        Each file is replaced atomically. A model card that a person has written or edited is kept. If the energy has a
+        method ``config()``, the arguments that it returns are saved, so that the energy can be built again. Returns
+        the URL of the commit on the hub, or None without ``push_to_hub``.
+
         Args:
             path: the folder, created if it does not exist.
-            training: how the energy was trained and evaluated, as plain JSON; stored in the configuration and shown in
-                the model card.
+            training: how the energy was trained and evaluated, as plain JSON; part of the configuration and the card.
             push_to_hub: also upload the folder's files, as `push_to_hub` does by default.
             repo_id: the repository to upload to, by default the folder's name in the user's own namespace.
 
-        Returns:
-            The URL of the commit on the hub; None without ``push_to_hub``.
-
         Raises:
-            TypeError: if a part cannot be represented in JSON, such as an initializer that is a function.
+            TypeError: if a part cannot be represented in JSON, such as an initializer that is a function; nothing is
+                written then.
             ValueError: if ``repo_id`` is given without ``push_to_hub``.
         """
-        from .files import save
-        from .hub import Upload, upload
-
         if repo_id is not None and not push_to_hub:
             raise ValueError(f"repo_id={repo_id!r} needs a push: pass push_to_hub=True too, or omit it.")
         folder = Path(path)
@@ -69,9 +65,7 @@ class Pretrained:
         commit_message: str = "Upload a solver",
         create_pr: bool = False,
     ) -> str:
-        """Save the solver to a repository on the Hugging Face hub, in one commit.
-
-        Example::
+        """Save the solver to a repository on the Hugging Face hub, in one commit, and return its URL::
 
             url = solver.push_to_hub("user/my-solver", private=True)
             solver = EnergySolver.from_pretrained("user/my-solver")
@@ -83,21 +77,15 @@ class Pretrained:
             token: an access token, by default that of ``hf auth login`` or of the environment variable ``HF_TOKEN``.
             branch: by default ``main``; a new branch starts from ``main``.
             commit_message: the first line of the commit message.
-            create_pr: open a pull request with the commit.
-
-        Returns:
-            The URL of the commit, or of the pull request.
+            create_pr: open a pull request with the commit, and return its URL instead.
 
         Raises:
             ImportError: without huggingface_hub (``pip install 'energysolve[hub]'``).
             OSError: if the hub denies the request or cannot be reached.
-            TypeError: if a part cannot be represented in JSON; the hub is not contacted then.
+            TypeError: as in `save_pretrained`.
             ValueError: if ``private=True`` and the repository exists and is public; nothing is uploaded then.
         """
-        from .files import save
-        from .hub import Upload, upload
-
-        options = Upload(private, token, branch, commit_message, create_pr)
+        options = Upload(token, private, branch, commit_message, create_pr)
         with TemporaryDirectory() as folder:
             save(self, Path(folder), training, name=repo_id)
             return upload(Path(folder), repo_id, options)
@@ -114,9 +102,7 @@ class Pretrained:
         local_files_only: bool = False,
         force_download: bool = False,
     ) -> S:
-        """Load a solver with a trained energy, ready for use: in evaluation mode, on the CPU.
-
-        Example::
+        """Load a solver with a trained energy, ready for use: in evaluation mode, on the CPU::
 
             solver = EnergySolver.from_pretrained("inverse")  # comes with the library
             solver = EnergySolver.from_pretrained("user/my-solver", energy=MyEnergy)  # a class of your own
@@ -124,12 +110,11 @@ class Pretrained:
         Args:
             path_or_name: a folder written by `save_pretrained`, the name of an energy that comes with the library, or
                 the id ``"user/model"`` of a model on the Hugging Face hub.
-            energy: for energies that are not the library's own: a class, which is built with the arguments that its
-                ``config()`` returned when the solver was saved, or an instance of the same architecture. The weights
-                are loaded into it. A class that `energysolve.pretrained.register_energy` knows need not be passed.
+            energy: a class to build with the saved arguments, or an instance of the saved architecture, which keeps its
+                device. Needed only for a class that `energysolve.pretrained.register_energy` does not know.
             revision: a branch, tag or commit of a model on the hub.
             cache_dir: the folder for downloads, by default that of huggingface_hub.
-            token: an access token for the hub, by default that of ``hf auth login`` or of ``HF_TOKEN``.
+            token: as in `push_to_hub`.
             local_files_only: use earlier downloads only, and do not contact the hub.
             force_download: download the files again even if they were downloaded before.
 
@@ -138,10 +123,7 @@ class Pretrained:
             OSError: if the hub denies the request (PermissionError), cannot be reached (ConnectionError) or fails.
             ImportError: if the hub is needed, without huggingface_hub (``pip install 'energysolve[hub]'``).
             TypeError: if ``energy`` is neither a module nor a class of modules.
-            ValueError: if the files are damaged, the class does not accept the saved arguments, or the weights belong
-                to another architecture.
+            ValueError: if the files are damaged, or do not fit the class or instance of the energy.
         """
-        from .hub import Download, load_from_anywhere
-
-        options = Download(revision, cache_dir, token, local_files_only, force_download)
+        options = Download(token, revision, cache_dir, local_files_only, force_download)
         return load_from_anywhere(cls, path_or_name, energy, options)

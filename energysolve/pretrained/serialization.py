@@ -1,7 +1,6 @@
-"""The library's own parts as plain JSON, and back.
+"""Parts of solvers as plain JSON, such as ``{"type": "SGD", "lr": 10.0}``, nested where parts contain parts.
 
-A part becomes ``{"type": "SGD", "lr": 10.0}``, nested where parts hold parts. Only registered types are written or
-read: nothing is unpickled, and nothing is imported by name.
+Only registered types are written or read: nothing is unpickled, and nothing is imported by name.
 """
 
 import math
@@ -20,11 +19,27 @@ from ..halting import (
     GradientNorm,
     Never,
     Patience,
+    Stationary,
     StepNorm,
     TargetEnergy,
 )
 from ..initializers import FromInput, Normal, Symmetric, Uniform, Zeros
-from ..optimizers import SGD, Adam, Ball, Box, Momentum, Projected, RMSProp, Simplex
+from ..optimizers import (
+    LBFGS,
+    SGD,
+    Adam,
+    Backtracking,
+    Ball,
+    Box,
+    Clipped,
+    FixedPoint,
+    LevenbergMarquardt,
+    Momentum,
+    NewtonCG,
+    Projected,
+    RMSProp,
+    Simplex,
+)
 from ..recorders import BestSoFar, Nothing, Trajectory
 
 _PROJECTIONS = (Box, Ball, Simplex)
@@ -32,8 +47,10 @@ _PROJECTIONS = (Box, Ball, Simplex)
 _TYPES: dict[str, type] = {
     part.__name__: part
     for part in (
-        *(SGD, Momentum, Adam, RMSProp, Projected, *_PROJECTIONS),
-        *(EnergyChange, GradientNorm, StepNorm, TargetEnergy, EnergyIncrease, After, Never, Either, Both, Patience),
+        *(LBFGS, NewtonCG, LevenbergMarquardt, FixedPoint, Backtracking),
+        *(SGD, Momentum, Adam, RMSProp, Clipped, Projected, *_PROJECTIONS),
+        *(EnergyChange, GradientNorm, Stationary, StepNorm, TargetEnergy, EnergyIncrease, After, Never),
+        *(Either, Both, Patience),
         *(Detached, Unroll, Truncated, Implicit, CG),
         *(Uniform, Symmetric, Normal, Zeros, FromInput),
         *(Nothing, BestSoFar, Trajectory),
@@ -45,11 +62,7 @@ _INFINITIES = {"inf": math.inf, "-inf": -math.inf}
 
 
 def register(*parts: type) -> None:
-    """Let `to_config` and `from_config` handle these dataclasses too, by the names of the classes.
-
-    Raises:
-        ValueError: if another class of the same name is registered.
-    """
+    """Let `to_config` and `from_config` handle these dataclasses too; a ValueError if a class's name is taken."""
     for part in parts:
         known = _TYPES.setdefault(part.__name__, part)
         if (known.__module__, known.__qualname__) != (part.__module__, part.__qualname__):
@@ -60,17 +73,15 @@ def register(*parts: type) -> None:
 def to_config(part: Any) -> dict[str, Any]:
     """A part of a solver as plain JSON: ``to_config(SGD(lr=10.0)) == {"type": "SGD", "lr": 10.0}``.
 
-    Args:
-        part: an optimizer, projection, halting criterion, differentiation mode, linear solver, initializer or recorder
-            of the library.
-
     Raises:
-        TypeError: if the part, or one inside it, is not one of the library's own: a subclass, a function, `TorchOpt`.
+        TypeError: if the part, or one inside it, is not of a registered type: a subclass, a function, `TorchOpt`.
     """
     if type(part) not in _TYPES.values():
+        kind = "class" if isinstance(part, type) else "function"
+        shown = f"The {kind} {part.__name__}" if isinstance(part, type | types.FunctionType) else repr(part)
         raise TypeError(
-            f"{_shown(part)} cannot be written as JSON: only the library's own parts can, since code is never stored. "
-            "Exchange it before saving and give it back after loading, in a solver with solver.replace(...)."
+            f"{shown} cannot be written as JSON: only the library's own parts can, since code is never stored. "
+            "Exchange it before saving and restore it after loading, in a solver with solver.replace(...)."
         )
     config: dict[str, Any] = {"type": type(part).__name__}
     for field in fields(part):
@@ -79,11 +90,7 @@ def to_config(part: Any) -> dict[str, Any]:
 
 
 def from_config(config: Any) -> Any:
-    """The part that `to_config` wrote.
-
-    Raises:
-        ValueError: if the type is unknown, or a field is missing, unknown, of the wrong kind or out of range.
-    """
+    """The part that `to_config` wrote; a ValueError if the type or a field is missing, unknown or invalid."""
     if not isinstance(config, dict) or not isinstance(config.get("type"), str):
         raise ValueError(f'Expected a part as an object with a "type", such as {{"type": "Never"}}; got {config!r}.')
     name = config["type"]
@@ -131,38 +138,26 @@ def _decode(value: Any, hint: Any, where: str) -> Any:
         value = from_config(value)
     elif isinstance(value, list):
         value = tuple(value)
-    if not _fits(value, hint):
-        raise ValueError(f"{where} must be {_described(hint)}; got {value!r}.")
+    fits, expected = _kind(hint)
+    if not fits(value):
+        raise ValueError(f"{where} must be {expected}; got {value!r}.")
     return value
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a decoded value is of the kind that the field's annotation asks for."""
+def _kind(hint: Any) -> tuple[Callable[[Any], bool], str]:
+    """Whether a decoded value is of the kind that a field's annotation asks for, and the name of that kind."""
+    kinds = [_kind(option) for option in get_args(hint)] if get_origin(hint) is not Callable else []
     if get_origin(hint) in (Union, types.UnionType):
-        return any(_fits(value, option) for option in get_args(hint))
+        return lambda value: any(fits(value) for fits, _ in kinds), " or ".join(name for _, name in kinds)
     if get_origin(hint) is Sequence:
-        return isinstance(value, tuple) and all(_fits(item, get_args(hint)[0]) for item in value)
+        fits, name = kinds[0]
+        return lambda value: isinstance(value, tuple) and all(map(fits, value)), f"a list of {name}"
     if get_origin(hint) is Callable:
-        return isinstance(value, _PROJECTIONS)
+        names = ", ".join(projection.__name__ for projection in _PROJECTIONS)
+        return lambda value: isinstance(value, _PROJECTIONS), f"one of {names}"
     if hint in (int, float):
-        # JSON does not tell 1.0 from 1, Python's booleans are integers, and NaN is no setting.
-        kinds = (int, float) if hint is float else int
-        return isinstance(value, kinds) and not isinstance(value, bool) and value == value
-    return isinstance(value, hint)
-
-
-def _described(hint: Any) -> str:
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_described(option) for option in get_args(hint))
-    if get_origin(hint) is Sequence:
-        return f"a list of {_described(get_args(hint)[0])}"
-    if get_origin(hint) is Callable:
-        return f"one of {', '.join(projection.__name__ for projection in _PROJECTIONS)}"
-    named = {int: "a whole number", float: "a number", type(None): "null"}
-    return named.get(hint, f"a part of kind {getattr(hint, '__name__', hint)}")
-
-
-def _shown(part: Any) -> str:
-    if isinstance(part, type):
-        return f"The class {part.__name__}"
-    return f"The function {part.__name__}" if isinstance(part, types.FunctionType) else f"{part!r}"
+        # JSON does not distinguish 1.0 from 1, Python's booleans are integers, and NaN is no setting.
+        classes = (int, float) if hint is float else (int,)
+        name = "a number" if hint is float else "a whole number"
+        return lambda value: isinstance(value, classes) and not isinstance(value, bool) and value == value, name
+    return lambda value: isinstance(value, hint), "null" if hint is type(None) else f"a part of kind {hint.__name__}"

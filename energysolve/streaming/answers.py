@@ -6,6 +6,7 @@ counted; bytes beyond the counted rows are overwritten. The file itself appears 
 """
 
 import json
+import math
 import os
 import reprlib
 import zipfile
@@ -26,24 +27,13 @@ _PROGRESS = "progress.json"
 _WHOLE = "whole.tmp"
 _OWN = (_PROGRESS, f".{_PROGRESS}.*.tmp", _WHOLE, *(f"{name}.raw" for name in ARRAYS))
 _BLOCK = 1024
-"""Rows of a table written at a time."""
+"""Rows that are read back at a time."""
 
 
 class AnswerFile:
-    """A ``.npz`` or ``.csv`` file of answers that is being written.
+    """A file of answers that is being written; ``rows`` counts the answers on disk so far.
 
-    Args:
-        output: the file.
-        resume: continue an interrupted run, if there is one.
-        overwrite: replace an existing file, and discard an interrupted run.
-
-    Attributes:
-        folder: holds the answers until the file is complete.
-        rows: the number of answers in the folder.
-
-    Raises:
-        FileExistsError: if the file or an interrupted run exists, and is neither resumed nor overwritten.
-        ValueError: if the file is of another kind, or if both ``resume`` and ``overwrite`` are given.
+    The arguments and the errors of the constructor are those of `energysolve.streaming.solve.solve_file`.
     """
 
     def __init__(self, output: Path, *, resume: bool, overwrite: bool):
@@ -55,7 +45,7 @@ class AnswerFile:
         self.folder = output.with_name(f"{output.name}.partial")
         self.rows = 0
         self._output, self._write, self._overwrite = output, writers[output.suffix.lower()], overwrite
-        self._kinds: dict[str, tuple[np.dtype, tuple[int, ...]]] = {}
+        self._kinds: dict[str, np.dtype] = {}  # of one row of each array
         self._settings: Any = None
         if output.is_dir():
             raise FileExistsError(f"{output} is a folder; name a file for the answers.")
@@ -74,11 +64,8 @@ class AnswerFile:
     def begin(self, settings: Mapping[str, Any]) -> None:
         """Create the folder, or count the valid rows in an existing one.
 
-        Args:
-            settings: everything that the answers depend on, as plain JSON.
-
         Raises:
-            ValueError: if the answers in the folder have other settings or are damaged.
+            ValueError: if the answers in the folder have other ``settings`` (plain JSON) or are damaged.
             OSError: if the folder cannot be written.
         """
         self._settings = json.loads(json.dumps(settings))  # as it will be read back
@@ -95,7 +82,7 @@ class AnswerFile:
             OSError: if they cannot be written; earlier rows stay valid.
             ValueError: if the arrays have other dtypes or row shapes than before.
         """
-        kinds = {name: (array.dtype, array.shape[1:]) for name, array in arrays.items()}
+        kinds = {name: np.dtype((array.dtype, array.shape[1:])) for name, array in arrays.items()}
         if self._kinds and kinds != self._kinds:
             raise ValueError(f"Answers changed from {self._kinds} to {kinds} after {self.rows} rows.")
         with self._keeping():
@@ -104,12 +91,14 @@ class AnswerFile:
                 path = self.folder / f"{name}.raw"
                 path.touch()
                 with open(path, "r+b") as file:
-                    file.seek(self._size(name))
+                    file.seek(self.rows * kinds[name].itemsize)
                     file.write(array.tobytes())
                     file.flush()
                     os.fsync(file.fileno())
             self.rows += len(arrays["status"])
-            self._save_progress()
+            plain = {name: [kind.base.str, kind.shape] for name, kind in kinds.items()}
+            done = {"format_version": FORMAT_VERSION, "rows": self.rows, "arrays": plain, "settings": self._settings}
+            write_json(self.folder / _PROGRESS, done)
 
     def counts(self) -> dict[Status, int]:
         """The number of answers with each status."""
@@ -119,11 +108,7 @@ class AnswerFile:
         return {status: int(counts[status]) for status in Status}
 
     def finish(self) -> None:
-        """Write the whole file, and remove the folder.
-
-        Raises:
-            OSError: if it cannot be written; the answers stay in the folder.
-        """
+        """Write the whole file, and remove the folder. If that raises an OSError, the answers stay in the folder."""
         with self._keeping():
             with open(self.folder / _WHOLE, "wb") as file:
                 self._write(file)
@@ -134,19 +119,16 @@ class AnswerFile:
 
     def _write_arrays(self, file: IO[bytes]) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-            for name, (dtype, row_shape) in self._kinds.items():
-                header = {
-                    "descr": np.lib.format.dtype_to_descr(dtype),
-                    "fortran_order": False,
-                    "shape": (self.rows, *row_shape),
-                }
+            for name, kind in self._kinds.items():
+                shape, descr = (self.rows, *kind.shape), np.lib.format.dtype_to_descr(kind.base)
+                header = {"descr": descr, "fortran_order": False, "shape": shape}
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array_header_1_0(member, header)
-                    for content in _contents(self.folder / f"{name}.raw", self._size(name)):
-                        member.write(content)
+                    for (block,) in self._blocks((name,)):
+                        member.write(block.tobytes())
 
     def _write_table(self, file: IO[bytes]) -> None:
-        columns = int(np.prod(self._kinds["y"][1]))
+        columns = math.prod(self._kinds["y"].shape)
         file.write((",".join([*(f"y{column}" for column in range(columns)), *ARRAYS[1:]]) + "\n").encode())
         for y, *rest in self._blocks(ARRAYS):
             for answer, *numbers in zip(y.reshape(len(y), columns), *rest, strict=True):
@@ -154,48 +136,34 @@ class AnswerFile:
                 file.write((",".join(map(str, [*answer, *numbers])) + "\n").encode())
 
     def _blocks(self, names: tuple[str, ...]) -> Iterator[list[np.ndarray]]:
-        """The kept rows of some arrays, a block at a time."""
+        """The valid rows of some arrays, a block at a time."""
         for first in range(0, self.rows, _BLOCK):
-            count = min(_BLOCK, self.rows - first)
-            block = []
-            for name in names:
-                dtype, shape = self._kinds[name]
-                content = np.fromfile(
-                    self.folder / f"{name}.raw", dtype, count * int(np.prod(shape)), offset=self._size(name, first)
-                )
-                block.append(content.reshape(count, *shape))
-            yield block
+            yield [self._read(name, first, min(_BLOCK, self.rows - first)) for name in names]
 
-    def _size(self, name: str, rows: int | None = None) -> int:
-        """The size in bytes of some rows of an array, by default of all valid ones."""
-        dtype, shape = self._kinds[name]
-        return (self.rows if rows is None else rows) * int(np.prod(shape)) * dtype.itemsize
-
-    def _save_progress(self) -> None:
-        kinds = {name: [dtype.str, list(shape)] for name, (dtype, shape) in self._kinds.items()}
-        progress = {"format_version": FORMAT_VERSION, "rows": self.rows, "arrays": kinds, "settings": self._settings}
-        write_json(self.folder / _PROGRESS, progress)
+    def _read(self, name: str, first: int, count: int) -> np.ndarray:
+        kind = self._kinds[name]
+        content = np.fromfile(self.folder / f"{name}.raw", "u1", count * kind.itemsize, offset=first * kind.itemsize)
+        return np.ndarray((count, *kind.shape), kind.base, content)
 
     def _continue(self) -> None:
         path = self.folder / _PROGRESS
         try:
             progress = json.loads(path.read_text(encoding="utf-8"))
             version, rows, settings = progress["format_version"], progress["rows"], progress["settings"]
-            kinds = {name: (np.dtype(kind), tuple(shape)) for name, (kind, shape) in progress["arrays"].items()}
+            kinds = {name: np.dtype((kind, tuple(shape))) for name, (kind, shape) in progress["arrays"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path} is damaged ({error}). Start again with overwrite=True (--overwrite).") from error
-        if version != FORMAT_VERSION or settings != self._settings:
-            other = (
-                f"format version {version!r}" if version != FORMAT_VERSION else _differences(settings, self._settings)
-            )
+        same_version = version == FORMAT_VERSION
+        if not same_version or settings != self._settings:
+            other = _differences(settings, self._settings) if same_version else f"format version {version!r}"
             raise ValueError(
                 f"{self.folder} keeps the answers of a run with other settings: {other}. Use the same settings to "
                 "continue it, or start again with overwrite=True (--overwrite)."
             )
         self.rows, self._kinds = rows, kinds
-        for name in kinds if rows else ():
+        for name, kind in kinds.items() if rows else ():
             raw = self.folder / f"{name}.raw"
-            if not raw.is_file() or raw.stat().st_size < self._size(name):
+            if not raw.is_file() or raw.stat().st_size < rows * kind.itemsize:
                 raise ValueError(f"{raw} has lost answers. Start again with overwrite=True (--overwrite).")
 
     def _remove_folder(self) -> None:
@@ -216,17 +184,6 @@ class AnswerFile:
                 f"Cannot write {error.filename or self.folder}: {error.strerror or error}. The first {kept} answers "
                 f"are kept in {self.folder}; once the cause is removed, continue with resume=True (--resume)."
             ) from error
-
-
-def _contents(path: Path, size: int) -> Iterator[bytes]:
-    """The first bytes of a file, a buffer at a time."""
-    with open(path, "rb") as file:
-        while size:
-            content = file.read(min(size, 1 << 20))
-            if not content:
-                raise OSError(f"{size} bytes are missing at the end of {path}")
-            yield content
-            size -= len(content)
 
 
 def _differences(then: Any, now: Any) -> str:

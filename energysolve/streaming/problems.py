@@ -23,15 +23,8 @@ _MARKS = 4096
 
 
 class ProblemFile(ABC):
-    """A file with one problem per row.
+    """A file with one problem per row: ``rows`` problems, each of shape ``row_shape``."""
 
-    Attributes:
-        path: the file.
-        rows: the number of problems.
-        row_shape: the shape of one problem.
-    """
-
-    path: Path
     rows: int
     row_shape: tuple[int, ...]
 
@@ -40,7 +33,7 @@ class ProblemFile(ABC):
         self._stamp = self._modified()
 
     def blocks(self, start: int, size: int) -> Iterator[np.ndarray]:
-        """The rows from ``start`` on, at most ``size`` at a time. A file without rows gives one empty block.
+        """The rows from ``start`` onward, at most ``size`` at a time. A file without rows gives one empty block.
 
         Raises:
             ValueError: if the file has changed since it was opened, or is damaged.
@@ -69,19 +62,14 @@ class ProblemFile(ABC):
 
 
 def open_problems(path: str | Path) -> ProblemFile:
-    """Open a file of problems and check it.
+    """Open a file of problems and check it; for the formats see `energysolve.streaming.solve.solve_file`.
 
     A table is read to its end, so that an invalid line is reported before anything is solved. Memory use does not grow
-    with the file.
-
-    Example::
+    with the file::
 
         problems = open_problems("problems.csv")
         print(problems.rows, problems.row_shape)
         solve_file(solver, problems, "answers.npz")  # does not check the table a second time
-
-    Args:
-        path: an ``.npz``, ``.npy`` or ``.csv`` file, see `energysolve.streaming.solve.solve_file`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -161,27 +149,25 @@ class ArrayFile(ProblemFile):
             raise ValueError(
                 f"{self.path} does not hold an array of numbers as numpy.save writes it: {error}"
             ) from error
+        wrong = None
         if dtype.hasobject:
-            raise ValueError(f"{self.path} holds Python objects, which are never unpickled. Save an array of numbers.")
-        if dtype.kind not in "fiu":
-            raise ValueError(f"{self.path} holds entries of type {dtype}; problems are real numbers.")
-        if len(shape) < 2:
-            raise ValueError(
-                f"{self.path} holds an array of shape {shape}; the first of two or more axes counts problems."
-            )
-        if fortran:
-            raise ValueError(
-                f"{self.path} holds its array in Fortran order, so problems cannot be read one after the other. Save "
-                "numpy.ascontiguousarray(x)."
-            )
+            wrong = "Python objects, which are never unpickled. Save an array of numbers."
+        elif dtype.kind not in "fiu":
+            wrong = f"entries of type {dtype}; problems are real numbers."
+        elif len(shape) < 2:
+            wrong = f"an array of shape {shape}; the first of two or more axes counts problems."
+        elif fortran:
+            wrong = "its problems in Fortran order, not one after the other. Save numpy.ascontiguousarray(x)."
+        if wrong:
+            raise ValueError(f"{self.path} holds {wrong}")
         return shape, dtype
 
 
 class TableFile(ProblemFile):
     """A ``.csv`` file: numbers separated by commas, one problem per line, with or without a line of column names.
 
-    Opening it reads it once: to check every line, count the rows, compute the checksum, and keep the positions of some
-    lines, from which `blocks` starts to read.
+    One pass on opening checks every line, counts rows, and computes the checksum. It also keeps the positions of some
+    lines, from which `blocks` can start to read.
     """
 
     def __init__(self, path: Path):
@@ -202,7 +188,7 @@ class TableFile(ProblemFile):
         return self._digest
 
     def _check(self, number: int, line: str, position: int) -> None:
-        """Count a line that is not blank; one without any number at the beginning of the file is a header."""
+        """Count a line that is not blank; the first one is a header if it contains no number."""
         if not self.row_shape[0]:
             fields = line.split(",")
             self.row_shape = (len(fields),)
@@ -237,7 +223,7 @@ class TableFile(ProblemFile):
             yield self._numbers(line)
 
     def _lines(self, position: int) -> Iterator[str]:
-        """The lines from a position on, each with its end as it is in the file."""
+        """The lines from a position onward, with their line ends unchanged."""
         with open(self.path, "rb") as file, io.TextIOWrapper(file, encoding="utf-8", newline="") as text:
             file.seek(position)
             try:

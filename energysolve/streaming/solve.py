@@ -1,4 +1,4 @@
-"""Solves the problems in a file a chunk at a time, in memory that does not grow with the file."""
+"""Solving the problems in a file chunk by chunk, in memory that does not grow with the file."""
 
 import dataclasses
 import math
@@ -17,7 +17,6 @@ from ..differentiation import Detached
 from ..files import tensors_digest
 from ..recorders import Nothing
 from ..seeding import stream
-from ..solution import Status
 from ..solver import PARTS, EnergySolver
 from ..version import __version__
 from .answers import ARRAYS, AnswerFile
@@ -29,15 +28,9 @@ _NO_SETTINGS = ("energy", "differentiation", "recorder", "select", "sync_every")
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of `solve_file`.
+    """The result of `solve_file`: the number of ``problems`` in the file, and of answers with each `Status`.
 
-    Attributes:
-        problems: the number of problems in the file.
-        converged: the number of answers with status `Status.CONVERGED`.
-        max_steps: those with status `Status.MAX_STEPS`.
-        nonfinite: those with status `Status.NONFINITE`: a NaN or an infinity in the problem or during the descent.
-        resumed: the number of answers kept from an interrupted run, which the counts above include.
-        seconds: the time that this run took.
+    These counts include the ``resumed`` answers of an interrupted run; ``seconds`` is the time of this run alone.
     """
 
     problems: int
@@ -59,15 +52,13 @@ def solve_file(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
-    """Solve the problems in a file of any length, and write the answers to a file in the same order.
-
-    A run that is killed leaves its answers in the folder ``<output>.partial``. With ``resume`` and the same arguments
-    it continues, and its output is identical to that of an uninterrupted run (same machine, same number of threads).
-
-    Example::
+    """Solve the problems in a file of any length, and write the answers to a file in the same order::
 
         summary = solve_file(solver, "problems.npz", "answers.npz", chunk=256, resume=True)
         print(summary.converged, "of", summary.problems)
+
+    A run that is killed leaves its answers in the folder ``<output>.partial``. With ``resume`` and the same arguments
+    it continues, and its output is identical to that of an uninterrupted run (same machine, same number of threads).
 
     Args:
         solver: a solver with an initializer.
@@ -77,7 +68,7 @@ def solve_file(
         output: an ``.npz`` file, with the arrays ``y (problems, ...)``, ``energy``, ``steps`` and ``status``
             ``(problems,)``, or a ``.csv`` file with those columns.
         chunk: the number of problems solved together.
-        seed: of the initial answers. Each chunk draws its own, from the seed and the chunk's position in the file.
+        seed: determines the initial answers of each chunk, together with the chunk's position in the file.
         resume: continue an interrupted run, if there is one.
         overwrite: replace the output, and discard an interrupted run.
         progress: called as ``progress(solved, problems)``, once before the first chunk and after each chunk.
@@ -85,7 +76,8 @@ def solve_file(
     Raises:
         FileNotFoundError: if the input does not exist.
         FileExistsError: if the output or an interrupted run exists, and is neither resumed nor overwritten.
-        ValueError: if the input is invalid or does not fit the energy, or if the run to be resumed had other settings.
+        ValueError: if the input is invalid or does not fit the energy, the output is of another kind, both ``resume``
+            and ``overwrite`` are given, or the run to be resumed had other settings.
         OSError: if the output cannot be written; the answers written so far are kept and can be resumed.
     """
     started = time.perf_counter()
@@ -103,16 +95,9 @@ def solve_file(
     for block in problems.blocks(resumed, chunk):
         answers.append(_solved(solver, block, stream(f"solve file {answers.rows}", seed)))
         report(answers.rows, problems.rows)
-    counts = answers.counts()
+    counts = {status.name.lower(): count for status, count in answers.counts().items()}
     answers.finish()
-    return Summary(
-        problems=problems.rows,
-        converged=counts[Status.CONVERGED],
-        max_steps=counts[Status.MAX_STEPS],
-        nonfinite=counts[Status.NONFINITE],
-        resumed=resumed,
-        seconds=time.perf_counter() - started,
-    )
+    return Summary(problems.rows, **counts, resumed=resumed, seconds=time.perf_counter() - started)
 
 
 def _solved(solver: EnergySolver, block: np.ndarray, generator: torch.Generator) -> dict[str, np.ndarray]:
@@ -122,19 +107,16 @@ def _solved(solver: EnergySolver, block: np.ndarray, generator: torch.Generator)
         solution = solver.minimize(x, generator=generator)
     if not isinstance(solution.y, Tensor) or len(solution.y) != len(block):
         raise ValueError("The answers to a file of problems must be one tensor with one row per problem.")
-    return {name: _as_numpy(getattr(solution, name)) for name in ARRAYS}
-
-
-def _as_numpy(values: Tensor) -> np.ndarray:
-    values = values.detach().cpu()
-    return (values.float() if values.dtype is torch.bfloat16 else values).numpy()  # NumPy has no bfloat16
+    found = {name: getattr(solution, name).cpu() for name in ARRAYS}
+    # NumPy has no bfloat16.
+    return {name: (each.float() if each.dtype is torch.bfloat16 else each).numpy() for name, each in found.items()}
 
 
 def _kind(solver: EnergySolver) -> tuple[torch.dtype, torch.device]:
     """Dtype and device of the energy's parameters; the defaults for an energy without parameters."""
     floating = (parameter for parameter in solver.parameters() if parameter.is_floating_point())
-    like = next(floating, None)
-    return (torch.get_default_dtype(), torch.device("cpu")) if like is None else (like.dtype, like.device)
+    like = next(floating, torch.empty(0, device="cpu"))
+    return like.dtype, like.device
 
 
 def _check_shape(solver: EnergySolver, problems: ProblemFile) -> None:

@@ -1,4 +1,4 @@
-"""Tasks: where problems come from and how answers are judged."""
+"""Tasks: sources of problems with known answers, and the error of solutions."""
 
 from .base import Task
 from .matrix import Completion, Inverse

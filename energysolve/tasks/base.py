@@ -34,13 +34,13 @@ class Task(ABC):
     """
 
     error_name: str = "mean squared error"
-    """What `error` measures, for headings."""
+    """Name of the error in headings."""
 
     difficulties: tuple[str, ...] = ("same",)
-    """The named settings that `sample` knows; the first is the one to train on."""
+    """Names of the difficulties that `sample` takes; training uses the first."""
 
     init: Initializer
-    """Initial answers that suit the task; what a solver states wins."""
+    """Initial answers for solvers that have no ``init`` of their own."""
 
     @abstractmethod
     def sample(
@@ -50,35 +50,33 @@ class Task(ABC):
         generator: torch.Generator | None = None,
         device: torch.device | str | None = None,
     ) -> tuple[Any, Any]:
-        """Problems and their answers, ``(x, target)``.
+        """Draw problems with their answers, ``(x, target)``.
 
         Args:
-            batch: how many.
+            batch: number of problems.
             difficulty: one of ``difficulties``.
             generator: source of randomness, on ``device``.
-            device: where to make them.
+            device: the device of the tensors.
         """
 
     @abstractmethod
     def error(self, solution: Solution, target: Any) -> Float[Tensor, " batch"]:
-        """The error of each answer, by which the task is judged and trained."""
+        """The error of each answer, for evaluation and as the training loss."""
 
     def error_of(self, y: Any, x: Any, target: Any) -> Float[Tensor, " batch"]:
-        """The error of answers ``y`` to the problems ``x`` that no solve produced."""
+        """The error of answers ``y`` to the problems ``x`` that do not come from a solve."""
         return self.error(Solution.of_answers(y, batch=self.layout(x).batch), target)
 
     def floors(
         self, difficulty: str, x: Any, target: Any, mean_target: Callable[[str], Tensor] | None = None
     ) -> dict[str, Float[Tensor, " batch"]]:
-        """The errors of trivial answers to the problems ``x``, by name: what a solver has to beat.
-
-        By default ``"predict zero"`` alone.
+        """The errors of trivial answers to the problems ``x``, by name; by default of ``"predict zero"`` alone.
 
         Args:
-            difficulty: of the problems.
+            difficulty: difficulty of the problems.
             x: the problems.
             target: their answers.
-            mean_target: from a difficulty to the mean target of fresh problems, see
+            mean_target: returns the mean target of fresh problems of a difficulty, see
                 `energysolve.evaluation.floors.mean_target`. Without it, floors that need one are left out.
         """
         return {"predict zero": self.error_of(tree_map(torch.zeros_like, target), x, target)}
@@ -88,16 +86,16 @@ class Task(ABC):
         return layout_of(x)
 
     def split(self, tree: Any) -> Any:
-        """A batch as a rows tree (see `energysolve.ragged`), so that its samples can be stored, drawn and joined.
+        """A batch as a rows tree (see `energysolve.ragged`), whose samples can be stored, drawn and joined.
 
         Args:
-            tree: a tuple ``(x, target, y, z)``; None in the place of a scratchpad stays None. Tensors and trees of
-                tensors with one row a sample need no splitting; graphs do: `energysolve.graph.split_edges`.
+            tree: a tuple ``(x, target, y, z)``; None in place of a scratchpad stays None. Tensors and trees of tensors
+                with one row per sample need no splitting; graphs do: `energysolve.graph.split_edges`.
         """
         return tree
 
     def merge(self, rows: Any) -> Any:
-        """The inverse of `split`: the batch that a solver and `error` take, from some samples in any order."""
+        """The inverse of `split`, for any samples in any order: a batch for a solver and `error`."""
         return rows
 
     def check_difficulty(self, difficulty: str) -> None:

@@ -11,17 +11,17 @@ from .base import Task
 
 @dataclass(frozen=True)
 class Completion(Task):
-    """Complete a matrix of low rank of which half the entries are seen, noise included.
+    """Complete a noisy matrix of low rank of which half the entries are observed.
 
     The matrix is ``M = U Vᵀ / scale + noise N(0, 1)`` with standard normal factors; ``scale`` is 20, or 5 for
-    ``"harder"`` problems, as in the authors' release. ``x`` is ``(batch, rows, columns)`` with zeros in place of the
-    entries that are not seen, each of which is left out with probability 1/2; the target is all of ``M``. The error is
-    the mean squared error.
+    ``"harder"`` problems, as in the authors' release. Each entry is observed with probability 1/2. ``x`` is ``(batch,
+    rows, columns)``, with zeros in place of unobserved entries; the target is all of ``M``, noise included. The error
+    is the mean squared error.
 
     Args:
-        rows: of a matrix; 20 in the paper.
-        columns: of a matrix; 20 in the paper.
-        rank: of ``U Vᵀ``; 10 in the paper.
+        rows: number of rows; 20 in the paper.
+        columns: number of columns; 20 in the paper.
+        rank: rank of ``U Vᵀ``; 10 in the paper.
         noise: standard deviation of the noise; 0.1 in the paper.
     """
 
@@ -38,7 +38,7 @@ class Completion(Task):
         object.__setattr__(self, "init", Uniform((self.rows, self.columns)))
 
     def scale(self, difficulty: str) -> float:
-        """What ``U Vᵀ`` is divided by."""
+        """The divisor of ``U Vᵀ``."""
         self.check_difficulty(difficulty)
         return 20.0 if difficulty == "same" else 5.0
 
@@ -57,7 +57,7 @@ class Completion(Task):
         return (solution.y - target).square().flatten(1).mean(-1)
 
     def floors(self, difficulty, x, target, mean_target=None):
-        """``"copy"`` besides: the observed entries, and zero elsewhere; on average ``(rank / scale² + noise²) / 2``."""
+        """Also ``"copy"``: the observed entries, and zero elsewhere; on average ``(rank / scale² + noise²) / 2``."""
         return super().floors(difficulty, x, target) | {"copy": self.error_of(x, x, target)}
 
 
@@ -86,14 +86,14 @@ class Inverse(Task):
         shift = 0.5 if difficulty == "same" else 0.1
         roots = torch.rand(batch, self.size, self.size, generator=generator, device=device) * 2 - 1
         x = 2 * roots @ roots.mT + shift * torch.eye(self.size, device=device)
-        # In double precision, for the answer to be that of x as it is; without a check, which would wait for a GPU.
+        # In double precision, so that the answer is exact for x; unchecked, since a check would synchronize with a GPU.
         return x, torch.linalg.inv_ex(x.double())[0].to(x.dtype)
 
     def error(self, solution, target):
         return (solution.y - target).square().flatten(1).mean(-1)
 
     def floors(self, difficulty, x, target, mean_target=None):
-        """``"training mean"`` besides, the mean target of training problems, and ``"own mean"``, that of the others.
+        """Also ``"training mean"``, the mean target of training problems, and ``"own mean"``, that of harder problems.
 
         A method that is trained on ``"same"`` problems does not know the mean of another difficulty.
         """

@@ -12,11 +12,11 @@ from .base import Task
 class Addition(Task):
     """Add two vectors, element by element.
 
-    ``x`` is ``(batch, 2 * size)``, the two summands one after the other; the target is ``(batch, size)``. Entries are
+    ``x`` is ``(batch, 2 * size)``, the two summands concatenated; the target is ``(batch, size)``. Entries are
     uniform in (-1, 1), or in (-2.5, 2.5) for ``"harder"`` problems. The error is the mean squared error.
 
     Args:
-        size: entries of each summand; 400 in the paper.
+        size: number of entries of each summand; 400 in the paper.
     """
 
     size: int = 400

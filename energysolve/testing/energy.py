@@ -96,8 +96,8 @@ def _check_samples_alone(objective: Objective, encoded: Callable[[Tensor], Any],
             found = [alone(one.free) for one in expected]
         except Exception as error:
             raise AssertionError(
-                f"Sample {sample} cannot be evaluated alone: {error}. If x is not made of tensors with one row per "
-                "sample, pass select=, a function (x, samples) -> x of these samples."
+                f"Sample {sample} cannot be evaluated alone: {str(error).rstrip('.')}. If x is not made of tensors "
+                "with one row per sample, pass select=, a function (x, samples) -> x of these samples."
             ) from error
         require(
             same_alone(expected, found, part),

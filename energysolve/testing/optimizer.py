@@ -68,7 +68,7 @@ def _steps(optimizer: InnerOptimizer, objective: Objective, free: Any, steps: in
     shape = None
     for _ in range(steps):
         at = objective(free)
-        given = at, state
+        given = [at, state]
         kept = tree_map(copied, _opened(given))
         moved, state = optimizer.step(at, state, objective)
         require(

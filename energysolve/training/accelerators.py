@@ -24,7 +24,7 @@ def make_accelerator(
     folder: Path | None = None,
     after: int = 0,
 ) -> Accelerator:
-    """An accelerator for a trainer::
+    """Make an accelerator for a trainer::
 
         accelerator = make_accelerator("bf16", trackers=("csv", "tensorboard"), folder=Path("run"))
         trainer = Trainer(solver, task, accelerator=accelerator)
@@ -68,13 +68,9 @@ def make_accelerator(
 
 
 def start_trackers(accelerator: Accelerator, name: str, settings: Mapping[str, Any], after: int = 0) -> None:
-    """Start the trackers of an accelerator.
+    """Start the trackers of an accelerator for a run with this name and these settings, which the trackers store.
 
-    Args:
-        accelerator: from `make_accelerator`.
-        name: of the run.
-        settings: of the run; trackers store them.
-        after: the iteration that a resumed run continues from; later entries are overwritten.
+    ``after`` is the iteration that a resumed run continues from; later entries are overwritten.
     """
     plain = {key: value if isinstance(value, int | float | str) else str(value) for key, value in settings.items()}
     accelerator.init_trackers(name, plain, {"tensorboard": {"purge_step": after + 1}} if after else {})

@@ -26,9 +26,6 @@ class BaseTrainer:
 
     The ``loss`` is a module from the inputs of a batch to ``(loss, y, z)``, which contains the ``model``; ``start`` is
     that of `Batches`. The other arguments are those of `Trainer`.
-
-    Raises:
-        ValueError: if the processes cannot share a batch equally, or the generator is on another device.
     """
 
     def __init__(
@@ -61,7 +58,7 @@ class BaseTrainer:
     @property
     def trained_model(self) -> Any:
         """The model to use: the moving average if there is one, else the model that is trained."""
-        return self.state.trained_model
+        return self.model if self.state.average is None else self.state.average
 
     @property
     def iteration(self) -> int:
@@ -70,7 +67,7 @@ class BaseTrainer:
 
     @property
     def iterations(self) -> int:
-        """The length of the run that `fit` trains, 0 before."""
+        """The number of iterations of the run, 0 before `fit`."""
         return self.state.iterations
 
     @property
@@ -94,7 +91,7 @@ class BaseTrainer:
             callback: called after each iteration, on the main process.
             callbacks: receive all events, see `Callback`.
             checkpoints: where and how often to write checkpoints.
-            resume: continue from the latest of the checkpoints; start anew if there is none.
+            resume: continue from the latest checkpoint; start a new run if there is none.
 
         Raises:
             NonfiniteLossError: if the loss or its gradient becomes NaN or infinite and such batches are not skipped.
@@ -103,8 +100,7 @@ class BaseTrainer:
         """
         self.state.begin(iterations)
         self.callbacks = [*callbacks, *([_OnIteration(callback)] if callback else [])]
-        latest = checkpoints.latest() if resume and checkpoints is not None else None
-        if checkpoints is not None and latest is not None:
+        if resume and checkpoints and (latest := checkpoints.latest()):
             example = None if self.replay is None else self.batches.example()
             restore(self.state, *checkpoints.load(latest), example)
         self._notify("on_start", self.iteration, iterations)
@@ -122,11 +118,7 @@ class BaseTrainer:
         self._finish()
 
     def step(self) -> Tensor:
-        """Do one iteration outside of `fit`, and return its detached loss, shape ().
-
-        Raises:
-            NonfiniteLossError: if the loss or its gradient is not finite and such batches are not skipped.
-        """
+        """Do one iteration outside of `fit`, and return its detached loss, shape (). Raises the same errors."""
         if self.state.scheduler is None:
             self.state.begin(0)
         loss, good = self._iterate()
@@ -148,11 +140,11 @@ class BaseTrainer:
         return "\n  ".join(lines)
 
     def _inputs(self, batch: Batch) -> tuple[Any, ...]:
-        """What the loss takes of a batch."""
+        """The inputs of the loss, from a batch."""
         return batch
 
     def _validate(self) -> None:
-        """Validate if this iteration is one to validate after."""
+        """Validate if a validation is due."""
 
     def _exhausted(self) -> bool:
         """Whether early stopping ends the run."""
@@ -201,13 +193,8 @@ class BaseTrainer:
 def configured(
     config: TrainingConfig, settings: Mapping[str, Any], replay: ReplayBuffer | int | None
 ) -> tuple[TrainingConfig, ReplayBuffer | None]:
-    """The settings of a trainer and its replay buffer, from the arguments of its constructor.
-
-    Raises:
-        TypeError: for a setting that does not exist, or a ``replay`` of another kind.
-        ValueError: for a setting that is out of range.
-    """
-    if replay is not None and (isinstance(replay, bool) or not isinstance(replay, ReplayBuffer | int)):
+    """The settings of a trainer and its replay buffer, from the arguments of its constructor."""
+    if isinstance(replay, bool) or not isinstance(replay, ReplayBuffer | int | None):
         raise TypeError(
             f"replay must be a ReplayBuffer, or the capacity of one (0 for no replay); got {replay!r}. For example "
             "replay=ReplayBuffer(10_000), or replay=10_000."

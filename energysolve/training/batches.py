@@ -25,14 +25,8 @@ class Batches:
     shards of all processes into the replay buffer. Every process draws from the same stream of random numbers and
     stores the same samples, so the buffers stay equal.
 
-    Args:
-        task: the source of problems.
-        size: new problems in a batch, over all processes.
-        start: from problems and a generator to initial answers and scratchpads, ``(y, z)``; None for models that
-            start from ``x`` alone.
-        replay: the replay buffer, if any.
-        generator: the source of randomness.
-        accelerator: knows the processes and the device.
+    A batch has ``size`` new problems, over all processes. ``start`` maps problems and a generator to initial answers
+    and scratchpads, ``(y, z)``; it is None for models that start from ``x`` alone.
     """
 
     task: Task

@@ -18,7 +18,7 @@ class Progress:
     """The event after an iteration.
 
     Attributes:
-        iteration: counted from 1.
+        iteration: the number of the iteration, from 1.
         iterations: the length of the run.
         loss: the mean error over the new and the replayed samples.
         lr: the learning rate of the iteration.
@@ -37,11 +37,11 @@ class Validated:
     """The event after a validation.
 
     Attributes:
-        iteration: the one after which it took place.
-        error: mean error, by difficulty.
-        energy_before: mean energy at the initial answers, by difficulty.
-        energy_after: mean energy at the answers, by difficulty.
-        steps: mean number of steps, by difficulty.
+        iteration: the iteration before the validation.
+        error: the mean error, by difficulty.
+        energy_before: the mean energy at the initial answers, by difficulty.
+        energy_after: the mean energy at the answers, by difficulty.
+        steps: the mean number of steps, by difficulty.
     """
 
     iteration: int
@@ -86,7 +86,7 @@ class Callback:
 
 @dataclass
 class Delayed:
-    """A queue of values that are copied from the device asynchronously. On the CPU they arrive at once."""
+    """A queue of values that are copied from the device asynchronously. On the CPU they arrive immediately."""
 
     _waiting: deque[tuple[Any, Tensor, Any]] = field(default_factory=deque)
 

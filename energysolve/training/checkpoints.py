@@ -19,7 +19,7 @@ _NAME = re.compile(r"iteration-(\d{8})\.safetensors")
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, read or resumed from; the files of earlier ones are unchanged."""
+    """A checkpoint could not be written, read or resumed from; earlier checkpoints are unchanged."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Checkpoints:
 
     Args:
         folder: created with the first checkpoint.
-        every: iterations from one checkpoint to the next; the last iteration always gets one.
+        every: the number of iterations between checkpoints; the last iteration always gets one.
         keep: the number of newest checkpoints to keep, 1 or more. The one with the lowest validation error is kept too.
     """
 
@@ -66,7 +66,7 @@ class Checkpoints:
             best: an iteration whose checkpoint is kept regardless of its age.
 
         Raises:
-            CheckpointError: if the file cannot be written. Earlier checkpoints are unchanged.
+            CheckpointError: if the file cannot be written.
         """
         path = self.path(iteration)
         content = encode(tensors, state)
@@ -99,11 +99,10 @@ class Checkpoints:
         return self.path(found[-1]) if found else None
 
     def load(self, path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Read a checkpoint file: the tensors and the rest of the state.
+        """Read the tensors and the rest of the state from a checkpoint file.
 
         Raises:
-            CheckpointError: if the file is missing, truncated, altered, or of another format version. The message
-                names the previous checkpoint.
+            CheckpointError: if the file is missing, truncated, altered, or of another format version.
         """
         try:
             return decode(path.read_bytes())

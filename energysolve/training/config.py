@@ -24,7 +24,7 @@ class TrainingConfig:
         lr: the learning rate of Adam; with a schedule, the highest. 1e-4 in the paper.
         betas: the decay rates of Adam.
         weight_decay: decoupled weight decay (AdamW).
-        schedule: of the learning rate over a run. `Constant()` in the paper.
+        schedule: how the learning rate changes over a run. `Constant()` in the paper.
         accumulate: batches per iteration; their gradients are averaged.
         clip_norm: the largest norm of the gradient; a longer one is scaled down. None for no limit.
         ema: the decay rate of a moving average of the weights, which is then validated and kept; None for no average.
@@ -63,9 +63,9 @@ class TrainingConfig:
         check_whole(owner, least=1, **{name: getattr(self, name) for name in counts})
         check_whole(owner, least=0, replay=self.replay)
         check_nonnegative(owner, weight_decay=self.weight_decay)
-        _check_positive("lr", self.lr)
-        if self.clip_norm is not None:
-            _check_positive("clip_norm", self.clip_norm)
+        for name, value in (("lr", self.lr), ("clip_norm", 1.0 if self.clip_norm is None else self.clip_norm)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"TrainingConfig needs {name} positive and finite, got {value!r}.")
         for name, decay in (("betas", self.betas[0]), ("betas", self.betas[1]), ("ema", self.ema)):
             if decay is not None and not 0 <= decay < 1:
                 raise ValueError(f"TrainingConfig needs {name} in [0, 1), got {decay!r}.")
@@ -98,8 +98,3 @@ class TrainingConfig:
 
     def __str__(self) -> str:
         return "\n".join(f"{name} = {value!r}" for name, value in sorted(vars(self).items()))
-
-
-def _check_positive(name: str, value: float) -> None:
-    if not 0 < value < float("inf"):
-        raise ValueError(f"TrainingConfig needs {name} positive and finite, got {value!r}.")

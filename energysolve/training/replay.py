@@ -18,13 +18,12 @@ class ReplayBuffer:
         buffer.insert((x, target, y))
         x, target, y = buffer.sample(128, generator)
 
-    The first insertion allocates the storage, with its structure, dtypes and shapes. The position in the ring and the
-    number of samples are kept on the device, so with dense tensors neither `insert` nor `sample` waits for it. Samples
-    of different sizes are stored padded; a sample longer than all others widens the storage, and reading the sizes
-    waits for the device.
+    The first insertion allocates the storage. The position in the ring and the number of samples stay on the device, so
+    with dense tensors neither `insert` nor `sample` waits for it. Samples of different sizes are stored padded; a
+    sample longer than all others widens the storage, and reading the sizes waits for the device.
 
     Args:
-        capacity: the largest number of samples; then the oldest are overwritten. 10,000 in the paper.
+        capacity: the largest number of samples; beyond it, the oldest are overwritten. 10,000 in the paper.
     """
 
     def __init__(self, capacity: int = 10_000):
@@ -37,24 +36,21 @@ class ReplayBuffer:
         self._most = 0
 
     def __len__(self) -> int:
-        """The number of samples stored, without waiting for the device.
-
-        An upper bound if ``keep`` discarded insertions, since those are counted too. `sample` uses the exact number.
-        """
+        """The number of samples stored, discarded insertions included. Does not wait for the device."""
         return self._most
 
     @torch.no_grad()
     def insert(self, rows: Any, keep: Tensor | None = None) -> None:
-        """Store copies of a batch; once the ring is full, over the oldest samples.
+        """Store copies of a batch, or discard it.
 
         Args:
             rows: a tree of tensors with one row per sample, or of `Ragged`. If it has more samples than the capacity,
                 the last are stored.
-            keep: a boolean of shape () on the device; if it is False, nothing is stored.
+            keep: a boolean of shape () on the device; False discards the batch.
 
         Raises:
-            ValueError: if the structure, a dtype, a device or the shape of a row differs from what is stored, or
-                ``keep`` is not a single boolean.
+            ValueError: if the batch differs from what is stored in its structure, a dtype, a device or the shape of a
+                row, or ``keep`` is not a single boolean.
         """
         if keep is not None and (keep.ndim or keep.dtype != torch.bool):
             raise ValueError(f"keep must be one boolean, got {keep.dtype} of shape {tuple(keep.shape)}.")
@@ -71,15 +67,10 @@ class ReplayBuffer:
         self._most = min(self._most + count, self.capacity)
 
     def sample(self, batch: int, generator: torch.Generator | None = None) -> Any:
-        """``batch`` stored samples, drawn uniformly with replacement.
+        """Draw ``batch`` stored samples uniformly with replacement.
 
-        Args:
-            batch: the number of samples.
-            generator: source of randomness, on the device of the samples.
-
-        Raises:
-            ValueError: if nothing was inserted. If ``keep`` discarded every insertion, the samples are zeros and
-                empty graphs.
+        Raises a ValueError if nothing was inserted. If every insertion was discarded, the samples are zeros and empty
+        graphs. The generator must be on the device of the samples.
         """
         if not self._most:
             raise ValueError("The replay buffer is empty; insert samples first.")
@@ -103,15 +94,10 @@ class ReplayBuffer:
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor], like: Any) -> None:
-        """Restore a state: from then on this buffer draws the same samples as the one of the state.
+        """Restore a state, on any device, so that this buffer draws the same samples as the saved one.
 
-        Args:
-            state: the result of `state`, on any device.
-            like: a batch such as those to be inserted; its values are not used.
-
-        Raises:
-            ValueError: if the state is of a buffer of another capacity, or of other samples. The buffer is unchanged
-                then.
+        ``like`` is a batch such as those to be inserted; its values are not used. Raises a ValueError if the state is
+        of a buffer of another capacity, or of other samples; the buffer is unchanged then.
         """
         rows_count(like)
         leaves, structure = tree_leaves(like), tree_structure(like)
@@ -153,11 +139,8 @@ class ReplayBuffer:
         return column
 
     def _empty(self, part: Tensor) -> Tensor:
-        """Storage for samples like those of a part.
-
-        It has one row more than the capacity, to which discarded samples are written. It is filled with zeros because
-        `sample` may draw a row that was never written.
-        """
+        # One row more than the capacity, to which discarded samples are written. Zeros, since `sample` may draw a row
+        # that was never written.
         return part.new_zeros(self.capacity + 1, *part.shape[1:])
 
 
@@ -174,7 +157,6 @@ class _Form(NamedTuple):
 
     @classmethod
     def of(cls, leaf: Tensor | Ragged) -> "_Form":
-        """The form of a leaf."""
         tensor = leaf.values if isinstance(leaf, Ragged) else leaf
         return cls(isinstance(leaf, Ragged), tensor.dtype, tensor.shape[1:], tensor.device)
 
@@ -184,9 +166,7 @@ class _Form(NamedTuple):
 
 
 def _parts(leaves: list[Any], columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leaves as tensors with one row per sample, by name. A `Ragged` becomes its lengths and its values, padded to at
-    least the width of their column.
-    """
+    """Leaves as tensors by name: a `Ragged` as its lengths and its values, padded to at least the width of a column."""
     parts = {}
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Ragged):

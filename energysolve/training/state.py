@@ -25,17 +25,11 @@ class RunState:
     """A training run at one moment: everything that a checkpoint holds.
 
     Attributes:
-        config: the settings.
-        model: the model that is trained, an `nn.Module`.
-        optimizer: of the model's parameters.
-        generator: the source of randomness.
-        device: where the run takes place.
-        replay: the replay buffer; None without replay.
         identity: what a resumed run must have in common with this one besides the settings, as plain JSON.
         average: the moving average of the model; None without ``ema``.
-        scheduler: of the learning rate; None before `begin`.
+        scheduler: the schedule of the learning rate; None before `begin`.
         iteration: the number of iterations done.
-        iterations: the length of the run, 0 outside of `fit`.
+        iterations: the length of the run; 0 outside of `fit`.
         failures: the number of batches skipped in a row, up to now.
         best: the iteration and the error of the best validation; None before the first.
         best_weights: the weights at ``best``; None without early stopping.
@@ -60,11 +54,6 @@ class RunState:
         self._initial = copy.deepcopy(self.optimizer.state_dict())
         if self.config.ema is not None:
             self.average = copy.deepcopy(self.model).requires_grad_(False)
-
-    @property
-    def trained_model(self) -> Any:
-        """The model to use: the moving average if there is one, else the model that is trained."""
-        return self.model if self.average is None else self.average
 
     def settings(self) -> dict[str, Any]:
         """What must be equal for a run to be resumed, as plain JSON."""
@@ -127,16 +116,10 @@ def snapshot(state: RunState) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def restore(state: RunState, tensors: Mapping[str, Tensor], rest: Mapping[str, Any], example: Any) -> None:
-    """Load what `snapshot` returned into a run after `begin`.
+    """Load the two parts of a `snapshot` into a run after `begin`.
 
-    Args:
-        state: the run.
-        tensors: of the snapshot.
-        rest: of the snapshot.
-        example: a batch such as the replay buffer stores; not used without replay.
-
-    Raises:
-        CheckpointError: if the snapshot is of a run with other settings or another model.
+    ``example`` is a batch such as the replay buffer stores. Raises a CheckpointError if the snapshot is of a run with
+    other settings or another model.
     """
     assert state.scheduler is not None
     _check_settings(state, rest)
@@ -190,9 +173,7 @@ def _load_optimizer(optimizer: Any, tensors: Mapping[str, Tensor], rest: Mapping
     for name, value in {**tensors, **rest["numbers"]}.items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
-    groups = [
-        {key: tuple(value) if key == "betas" else value for key, value in group.items()} for group in rest["groups"]
-    ]
+    groups = [group | {"betas": tuple(group["betas"])} for group in rest["groups"]]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 

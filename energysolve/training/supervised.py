@@ -12,7 +12,6 @@ from .batches import Batch
 from .config import TrainingConfig
 from .replay import ReplayBuffer
 
-_DEFAULTS = TrainingConfig()
 UNUSED = ("train_steps", "differentiation", "compile")
 
 
@@ -40,39 +39,28 @@ class SupervisedTrainer(BaseTrainer):
         trainer.fit(10_000, checkpoints=Checkpoints("run"), resume=True)
         solution = trainer.trained_model.solve(x)
 
-    `fit` is that of `Trainer`: the same optimizer, schedules, moving average, guard against losses that are not finite,
-    checkpoints and resuming. There is no inner loop, so ``train_steps``, ``differentiation`` and ``compile`` must keep
-    their defaults. ``replay`` is for models that improve given answers (see `Replayable`), such as
-    `UnrolledFeedforward`: as in `Trainer`, as many problems from the buffer join every batch, with the answers found
-    for them.
+    Everything else is as in `Trainer`, but there is no validation and no inner loop: ``train_steps``,
+    ``differentiation`` and ``compile`` must keep their defaults. ``replay`` requires a model that improves given
+    answers (see `Replayable`), such as `UnrolledFeedforward`.
 
-    On several processes each works on an equal share of every batch. All draw the same problems, but the random numbers
-    that the loss draws differ between processes; for such a loss the result depends on the number of processes.
+    On several processes the random numbers that the loss draws differ between processes. For such a loss the result
+    depends on the number of processes.
 
     Args:
         model: trained in place, and moved to the accelerator's device.
         task: the source of problems; its error is not used.
-        config: the settings.
-        replay: the replay buffer, or its capacity; 0 for none. By default as configured.
-        generator: the source of all randomness in training, on the accelerator's device; by default seeded with 0.
-        accelerator: by default a new one with the configured precision, on the GPU if there is one.
-        **settings: fields of `TrainingConfig`, which override ``config``.
-
-    Attributes:
-        model: the model that is trained; `trained_model` is the one to use afterwards.
-        state: the run at this moment, from construction on; `iteration`, `optimizer` and `best` are parts of it.
+        config, replay, generator, accelerator, **settings: as in `Trainer`.
 
     Raises:
-        TypeError: for a setting that does not exist, a model without a loss, or a ``replay`` that is neither a buffer
-            nor a capacity.
-        ValueError: for a setting that is out of range or not used, or a model without parameters to train.
+        TypeError: as in `Trainer`, or for a model without a loss.
+        ValueError: as in `Trainer`, or for a setting that is not used.
     """
 
     def __init__(
         self,
         model: Any,
         task: Task,
-        config: TrainingConfig = _DEFAULTS,
+        config: TrainingConfig = TrainingConfig(),  # noqa: B008  (frozen)
         *,
         replay: ReplayBuffer | int | None = None,
         generator: torch.Generator | None = None,

@@ -5,19 +5,18 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch import Tensor, nn
 
 from ..halting import Never
 from ..optimizers import SGD
 from ..recorders import Nothing
+from ..solution import Solution
 from ..solver import EnergySolver
 from ..tasks.base import Task
 from .base import BaseTrainer, configured
 from .config import TrainingConfig
-from .loss import Loss
 from .replay import ReplayBuffer
-from .validation import Validation, Validator
-
-_DEFAULTS = TrainingConfig()
+from .validation import Validation
 
 
 class Trainer(BaseTrainer):
@@ -48,19 +47,20 @@ class Trainer(BaseTrainer):
 
     Attributes:
         model: the energy that is trained; `trained_model` is the one to use afterwards.
-        solver: with the energy, as it is used in training.
-        state: the run at this moment, from construction on; `iteration`, `optimizer` and `best` are parts of it.
+        solver: the solver as it is used in training.
+        state: the current state of the run; `iteration`, `optimizer` and `best` are parts of it.
 
     Raises:
         TypeError: for a setting that does not exist, or a ``replay`` that is neither a buffer nor a capacity.
-        ValueError: for a setting that is out of range, or an energy without parameters to train.
+        ValueError: for a setting that is out of range, an energy without parameters to train, a batch that the
+            processes cannot share equally, or a generator on another device.
     """
 
     def __init__(
         self,
         solver: EnergySolver,
         task: Task,
-        config: TrainingConfig = _DEFAULTS,
+        config: TrainingConfig = TrainingConfig(),  # noqa: B008  (frozen)
         *,
         replay: ReplayBuffer | int | None = None,
         validation: Validation | None = None,
@@ -79,29 +79,49 @@ class Trainer(BaseTrainer):
         )
         loss, start = Loss(self.solver, task), partial(_start, self.solver)
         super().__init__(solver.energy, loss, task, config, start, buffer, generator, accelerator)
-        self.validator = Validator(validation, task, self.device) if validation else None
+        self.validation = validation
 
     def _validate(self) -> None:
-        if self.validator is None or self.iteration % self.validator.validation.every:
+        if self.validation is None or self.iteration % self.validation.every:
             return
-        validated = self.validator.run(self.iteration, self.trained_model)
+        validated = self.validation.run(self.iteration, self.trained_model, self.task, self.device)
         if self.best is None or validated.score < self.best[1]:
             self.state.best = (self.iteration, validated.score)
-            if self.validator.validation.early_stopping:
+            if self.validation.early_stopping:
                 weights = self.trained_model.state_dict()
                 self.state.best_weights = {name: weight.detach().clone() for name, weight in weights.items()}
         self._notify("on_validation", validated)
         self.accelerator.log(validated.flat(), step=self.iteration)
 
     def _exhausted(self) -> bool:
-        if self.validator is None or self.best is None:
+        if self.validation is None or self.validation.early_stopping is None or self.best is None:
             return False
-        validation, waited = self.validator.validation, self.iteration - self.best[0]
-        return validation.early_stopping is not None and waited >= validation.early_stopping * validation.every
+        return self.iteration - self.best[0] >= self.validation.early_stopping * self.validation.every
 
     def _finish(self) -> None:
-        if self.validator and self.validator.validation.early_stopping and self.state.best_weights is not None:
+        if self.validation and self.validation.early_stopping and self.state.best_weights is not None:
             self.trained_model.load_state_dict(self.state.best_weights)
+
+
+class Loss(nn.Module):
+    """The mean error of the answers to a batch of problems, after the ``max_steps`` steps of a solver.
+
+    It is one module, so that data-parallel training sees one forward and one backward pass, and the compiler sees all
+    of the inner loop.
+    """
+
+    def __init__(self, solver: EnergySolver, task: Task):
+        super().__init__()
+        self.solver, self.task = solver, task
+
+    def forward(self, x: Any, target: Any, y: Any, z: Any) -> tuple[Tensor, Any, Any]:
+        """The loss, shape (), with the answers and scratchpads.
+
+        The error gets a solution whose ``energy`` is NaN: evaluating the energy at the answer would cost a step.
+        """
+        y, z = self.solver.descend(x, y, z)
+        solution = Solution.of_answers(y, z, steps=self.solver.max_steps, batch=self.solver.layout_of(x).batch)
+        return self.task.error(solution, target).mean(), y, z
 
 
 def _start(solver: EnergySolver, x: Any, generator: torch.Generator) -> tuple[Any, Any]:

@@ -29,10 +29,8 @@ class NonfiniteLossError(RuntimeError):
 class Updater:
     """Backward passes through a loss, and updates of its parameters.
 
-    Args:
-        loss: from the inputs of a batch to a tuple whose first entry is the loss.
-        config: the settings.
-        accelerator: prepares the loss and the optimizer for its device, processes and precision.
+    The ``loss`` maps the inputs of a batch to a tuple whose first entry is the loss. The accelerator prepares it and
+    the optimizer for its device, processes and precision.
     """
 
     def __init__(self, loss: nn.Module, config: TrainingConfig, accelerator: Accelerator):
@@ -54,11 +52,9 @@ class Updater:
         self._guarded_on_device = on_gpu and fused and accelerator.scaler is None
 
     def backward(self, *inputs: Any, last: bool) -> tuple[Any, ...]:
-        """Accumulate the gradient of a batch. Returns the detached loss, and the other outputs of the loss.
+        """Accumulate the gradient of the local shard of a batch. Returns the outputs, with the loss detached.
 
-        Args:
-            *inputs: of the loss, for the local shard of the batch.
-            last: whether a step follows; only then do the processes average their gradients.
+        ``last`` means that a step follows; only then do the processes average their gradients.
         """
         self._calls += 1
         # The first batch is smaller, since the replay buffer is still empty: compiling it would be wasted. Eager code
@@ -75,9 +71,9 @@ class Updater:
         return loss.detach(), *rest
 
     def step(self, loss: Tensor) -> Tensor:
-        """Update the parameters, unless the loss or its gradient is not finite.
+        """Update the parameters if the loss and its gradient are finite, and return whether they were, of shape ().
 
-        Returns whether both were finite, a boolean of shape (). On a GPU the host does not wait for it.
+        On a GPU the host does not wait for the result.
         """
         good = loss.isfinite()
         if self._config.clip_norm is not None:

@@ -20,12 +20,12 @@ class Validation:
         trainer = Trainer(solver, task, validation=Validation(tested, every=500, early_stopping=4))
 
     Args:
-        solver: with the halting criterion and the step size of test time; it shares the energy that is trained.
-        every: iterations from one validation to the next.
+        solver: the solver of test time, with its halting criterion and step size; its energy is replaced.
+        every: the number of iterations between validations.
         problems: the number of problems of each difficulty; every validation solves the same ones.
-        early_stopping: stop after so many validations in a row without a lower error at the first difficulty, and
-            restore the weights of the lowest; None to train to the end.
-        seed: of the problems and of their initial answers.
+        early_stopping: stop after this many validations in a row without a lower error at the first difficulty, and
+            restore the weights with the lowest error; None to train to the end.
+        seed: determines the problems and their initial answers.
     """
 
     solver: EnergySolver
@@ -39,22 +39,12 @@ class Validation:
         if self.early_stopping is not None:
             check_whole("Validation", least=1, early_stopping=self.early_stopping)
 
-
-class Validator:
-    """Validates the energy of a run, with a generator of its own."""
-
-    def __init__(self, validation: Validation, task: Task, device: torch.device):
-        self.validation = validation
-        self._task = task
-        self._device = device
-
-    def run(self, iteration: int, energy: Any) -> Validated:
-        """Solve the validation problems with ``energy``."""
-        solver = self.validation.solver.replace(energy=energy)
-        problems, generator = self.validation.problems, torch.Generator(self._device).manual_seed(self.validation.seed)
+    def run(self, iteration: int, energy: Any, task: Task, device: torch.device) -> Validated:
+        """Solve the validation problems with ``energy``, with a generator of their own."""
+        solver, generator = self.solver.replace(energy=energy), torch.Generator(device).manual_seed(self.seed)
         found = [
-            evaluate(solver, self._task, difficulty, problems, generator, curve=False, chunk=problems)
-            for difficulty in self._task.difficulties
+            evaluate(solver, task, difficulty, self.problems, generator, curve=False, chunk=self.problems)
+            for difficulty in task.difficulties
         ]
         return Validated(
             iteration,

@@ -11,13 +11,13 @@ import torch
 from energysolve import SGD, EnergySolver, MLPEnergy, Never, Truncated, Uniform, Unroll, cli
 from energysolve.benchmarks import iteration, memory, solving, steady, target
 from energysolve.benchmarks.plain_run import PlainRun
-from energysolve.benchmarks.products import CountedFlop, Product, flop, iteration_products, multiplying
+from energysolve.benchmarks.products import Product, executed_flop, flop, iteration_products, multiplying
 from energysolve.benchmarks.reference import PlainEnergy, plain_descent
 from energysolve.benchmarks.report import Bound, Report
 from energysolve.benchmarks.setting import Setting
 from energysolve.benchmarks.timing import alternating, paired, ratio
 from energysolve.training import Progress, Trainer
-from energysolve.training.loss import Loss
+from energysolve.training.trainer import Loss
 
 TINY = Setting(size=3, width=8, batch_size=4, replay=20, step_size=2.0, compile=False)
 SMALL = ["--size", "3", "--width", "8", "--batch-size", "4", "--rounds", "2", "--no-compile"]
@@ -139,9 +139,7 @@ def test_the_products_are_those_that_are_executed():
     executed = {}
     for name, step in (("ours", setting.trainer().step), ("plain", setting.reference().step)):
         step()  # from here on as many replayed problems
-        with CountedFlop() as counted:
-            step()
-        executed[name] = counted.total
+        executed[name] = executed_flop(step)
     needed = flop(iteration_products(*sizes))
     assert executed["ours"] == pytest.approx(needed, rel=0.025)
     assert executed["plain"] > 1.4 * needed
@@ -149,9 +147,7 @@ def test_the_products_are_those_that_are_executed():
 
 def test_multiplying_does_the_products():
     products = [Product(3, 4, 5, left_transposed=True), Product(3, 4, 5, right_transposed=True), Product(6, 2, 1)]
-    with CountedFlop() as counted:
-        multiplying(products)()
-    assert counted.total == flop(products) == 2 * (60 + 60 + 12)
+    assert executed_flop(multiplying(products)) == flop(products) == 2 * (60 + 60 + 12)
 
 
 def test_the_plain_reference_computes_what_the_library_does():
@@ -232,7 +228,7 @@ def test_the_target_is_reached_where_one_test_meets_all_of_it():
 
 def test_the_target_counts_our_slower_run_against_the_time_until_the_target(tmp_path, monkeypatch):
     monkeypatch.setattr(target, "TARGETS", {"same": 1e9, "harder": 1e9})  # at the first evaluation
-    times = iter([steady.Run(2.0, 1.0, 0.1), steady.Run(3.0, 1.0, 0.1)])
+    times = iter([steady.FitTime(2.0, 1.0, 0.1), steady.FitTime(3.0, 1.0, 0.1)])
     monkeypatch.setattr(target, "timed_fit", lambda trainer, iterations: next(times))
     report = Report(tmp_path / "t.json", "command", TINY)
     run = PlainRun(TINY)

@@ -15,6 +15,7 @@ from small_presets import small_domains
 
 from energysolve import SGD, EnergySolver, MLPEnergy, Uniform, cli
 from energysolve.presets import DOMAINS
+from energysolve.pretrained.registry import ENERGIES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -38,6 +39,33 @@ def commands(program):
     return [shlex.split(line, comments=True) for line in lines if line.startswith(f"{program} ")]
 
 
+def write_modules(folder):
+    """Write the modules that pages show: blocks whose first line is a comment with the name of a file."""
+    for code in (code for path in PAGES for code in blocks(path, "python")):
+        if named := re.match(r"# (\w+\.py)\n", code):
+            with open(folder / named[1], "a") as file:
+                file.write(code)
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """What pages register, and what commands import, is forgotten."""
+    kept = [(known, dict(known)) for known in (DOMAINS, ENERGIES)]
+    path = [*sys.path]
+    yield
+    for known, before in kept:
+        known.clear()
+        known.update(before)
+    sys.path[:] = path
+    sys.modules.pop("sorting", None)
+
+
+def ended(arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(arguments)
+    return stop.value.code
+
+
 def page_name(path):
     return path.name
 
@@ -56,19 +84,24 @@ def test_python_blocks_run(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize("arguments", commands("energysolve"), ids=" ".join)
 def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    write_modules(tmp_path)
+    own = ("--iterations", "1", "--test-max-steps", "2", "--size", "4")
     if arguments[1] == "reproduce":
         for name, domain in small_domains().items():
             monkeypatch.setitem(DOMAINS, name, domain)
-    if "--model" in arguments:  # what an earlier command of the page has made
+    if "--model" in arguments and "--energy" in arguments:  # trained by an earlier command of the page
+        output = ["--output", arguments[arguments.index("--model") + 1]]
+        (made,) = (each for each in commands("energysolve") if each[1] == "train" and each[-2:] == output)
+        assert ended([*made[1:], *own]) == 0
+    elif "--model" in arguments:
         folder = tmp_path / arguments[arguments.index("--model") + 1]
         EnergySolver(MLPEnergy(8, 4, width=8), SGD(1.0), init=Uniform((4,))).save_pretrained(folder)
-    options = SMALL[arguments[1]]
+    options = own if arguments[1] == "train" and "--energy" in arguments else SMALL[arguments[1]]
     if "--input" in arguments:  # a file that the page describes
-        np.savez(tmp_path / arguments[arguments.index("--input") + 1], x=np.zeros((4, 800)))
+        entries = 4 if "--energy" in arguments else 800
+        np.savez(tmp_path / arguments[arguments.index("--input") + 1], x=np.zeros((4, entries)))
         options = ["--max-steps", "3"]
-    with pytest.raises(SystemExit) as stop:
-        cli.main([*arguments[1:], *options])
-    assert stop.value.code == 0, capsys.readouterr().err
+    assert ended([*arguments[1:], *options]) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", commands("make"), ids=" ".join)
@@ -87,8 +120,17 @@ def test_documented_extras_exist():
 
 @pytest.mark.parametrize("path", PAGES, ids=page_name)
 def test_links_lead_somewhere(path):
-    links = re.findall(r"\]\(([^)\s]+)\)", path.read_text())
-    assert not [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text()) if "://" not in link]
+    assert not [link for link in links if not leads_somewhere(path, *link.partition("#")[::2])]
+
+
+def leads_somewhere(path, file, heading):
+    """Whether a link to a heading of a file, or of the page itself, has a target."""
+    target = path.parent / file if file else path
+    if not heading:
+        return target.exists()
+    headings = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.MULTILINE)
+    return heading in [re.sub(r"[^\w\- ]", "", each).strip().lower().replace(" ", "-") for each in headings]
 
 
 def test_mentioned_examples_exist():
@@ -109,6 +151,7 @@ def test_documents_show_the_results_that_are_committed(renderer):
     blocks = {
         "README.md": renderer.render,
         "docs/experiments/addition.md": renderer.settings,
+        "docs/experiments/mutation.md": renderer.mutation,
         "docs/experiments/training.md": renderer.precision,
         "docs/paper.md": renderer.paper,
         "docs/speed.md": renderer.speed,

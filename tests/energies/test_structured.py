@@ -1,16 +1,15 @@
 """Structured energies, against references that do not use them: NumPy, closed forms, scaling, finite differences."""
 
 import json
-from dataclasses import replace
 
 import jaxtyping
 import numpy as np
 import pytest
 import torch
-from energysolve.presets.structured import best, train_best
 
-from energysolve import SGD, Energy, EnergySolver, GradientNorm, Normal, Status, Truncated, Zeros
+from energysolve import SGD, EnergySolver, GradientNorm, Normal, Status, Truncated, Zeros
 from energysolve.energies import FactoredCompletion, PreconditionedInverse, SharedQuadratic
+from energysolve.presets import DOMAINS, finished
 from energysolve.tasks import Addition, Completion, Inverse
 from energysolve.testing import check_energy
 
@@ -244,13 +243,16 @@ def test_completion_minimum_given_the_factors():
     assert (energy(x, best_y + 0.1 * normal(3, 5, 4, seed=7), z) > energy(x, best_y, z)).all()
 
 
+def best(name):
+    return DOMAINS[name].presets["best"]
+
+
 def test_completion_factors_are_ridge_regressions():
     """At a minimum each row of U is the ridge regression of its observed entries on V (alternating least squares)."""
     task = Completion(7, 5, rank=2)
     x, _ = task.sample(6, "same", generator())
-    settings = replace(best("completion", task), halting=GradientNorm(1e-7), max_steps=5000)
-    energy = settings.make_energy().double()
-    solution = settings.make_solver(energy).minimize(x.double(), generator=generator())
+    solver = best("completion").build(task, {}).double().replace(halting=GradientNorm(1e-7), max_steps=5000)
+    energy, solution = solver.energy, solver.minimize(x.double(), generator=generator())
     assert solution.converged.all()
     _, scaled, penalty, _, _ = (part.detach().numpy() for part in energy.encode(x.double()))
     for sample in range(6):
@@ -265,8 +267,8 @@ def test_completion_factors_are_ridge_regressions():
 @pytest.mark.parametrize("noise", [0.1, 0.0])
 def test_completion_of_nothing(noise):
     """Without a single observation there is no NaN, and with a prior the answer is zero."""
-    settings = best("completion", Completion(4, 3, rank=2, noise=noise))
-    solution = settings.make_solver(settings.make_energy()).minimize(torch.zeros(2, 4, 3), generator=generator())
+    solver = best("completion").build(Completion(4, 3, rank=2, noise=noise), {})
+    solution = solver.minimize(torch.zeros(2, 4, 3), generator=generator())
     assert solution.converged.all()
     if noise:
         torch.testing.assert_close(solution.y, torch.zeros(2, 4, 3), rtol=0, atol=0.05)
@@ -289,43 +291,31 @@ ENOUGH = {"addition": 1e-3, "completion": None, "inverse": 1e-6}
 """Errors after short runs; completion must beat copying what was seen."""
 
 
-@pytest.fixture
-def short_runs(monkeypatch):
-    def short(name, task=None):
-        settings = best(name, task)
-        changes = {"batch_size": 8, "train_steps": 30, "differentiation": Truncated(5)} if name == "completion" else {}
-        iterations = {"addition": 100, "completion": 4, "inverse": 10}[name]
-        return replace(settings, iterations=iterations, training=settings.training.changed(changes))
-
-    monkeypatch.setattr("energysolve.presets.structured.best", short)
+def trained(name, seed):
+    """A solver after a short run of the preset ``best``, and the weights before it."""
+    changes = {"batch_size": 8, "train_steps": 30, "differentiation": Truncated(5)} if name == "completion" else {}
+    iterations = {"addition": 100, "completion": 4, "inverse": 10}[name]
+    preset = best(name).changed({"seed": seed, "iterations": iterations, **changes})
+    trainer, used = preset.prepare(name, SMALL[name], cpu=True)
+    before = [parameter.detach().clone() for parameter in used.parameters()]
+    trainer.fit(iterations)
+    return finished(trainer, used), before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SMALL))
-def test_training(name, short_runs, tmp_path):
+def test_training(name, tmp_path):
     task = SMALL[name]
-    state = torch.get_rng_state()
-    solver = train_best(name, seed=3, task=task)
-    assert torch.equal(torch.get_rng_state(), state)  # the user's random numbers are left alone
+    solver, before = trained(name, seed=3)
     assert not solver.training
-    again, other = (train_best(name, seed, task).energy.state_dict() for seed in (3, 4))
+    again, other = (trained(name, seed)[0].energy.state_dict() for seed in (3, 4))
     for key, weights in solver.energy.state_dict().items():
         assert torch.equal(weights, again[key])
         assert not torch.equal(weights, other[key])
-    before = best(name, task).make_energy(seed=3)
-    assert not any(torch.equal(*pair) for pair in zip(solver.energy.parameters(), before.parameters(), strict=True))
-    solver.save_pretrained(tmp_path, training=best(name, task).to_json())
+    assert not any(torch.equal(*pair) for pair in zip(solver.energy.parameters(), before, strict=True))
+    solver.save_pretrained(tmp_path, training=best(name).to_json())
     loaded = EnergySolver.from_pretrained(tmp_path)
     x, target = task.sample(50, "same", generator(1))
     solution = loaded.minimize(x, generator=generator(2))
     assert solution.converged.all()
     assert task.error(solution, target).mean() < (ENOUGH[name] or (x - target).square().mean())
-
-
-def test_best_names_and_kinds():
-    for name in ("addition", "completion", "inverse"):
-        assert isinstance(best(name).make_energy(), Energy)
-    with pytest.raises(ValueError, match="no best settings for 'sorting', only for addition"):
-        best("sorting")
-    with pytest.raises(TypeError, match="must be of kind Addition; got Inverse"):
-        best("addition", Inverse())

@@ -228,3 +228,14 @@ def test_an_initial_point_without_a_finite_energy_gets_no_gradient(layout):
     assert y.grad.isfinite().all()
     assert (y.grad[1] == 0).all()
     assert (y.grad[[0, 2]] != 0).all()
+
+
+@pytest.mark.parametrize("mode", [Truncated(2), Unroll(), Implicit()], ids=repr)
+def test_backward_runs_where_nothing_requires_a_gradient(mode):
+    """As for other samples: training code need not ask whether a batch had a valid sample."""
+    solver = EnergySolver(
+        lambda x, y: (x * y.sqrt()).sum(-1), SGD(1.0), halting=GradientNorm(1e-9), differentiation=mode
+    )
+    solution = solver.minimize(torch.ones(2, 1), -torch.ones(2, 1))
+    assert (solution.status == Status.NONFINITE).all()
+    solution.y.sum().backward()

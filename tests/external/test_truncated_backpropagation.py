@@ -10,6 +10,7 @@ from energysolve import (
     Dense,
     EnergyChange,
     EnergySolver,
+    GradientNorm,
     MLPEnergy,
     Momentum,
     Never,
@@ -199,3 +200,15 @@ def test_one_segment_a_row_is_dense(energy):
     torch.testing.assert_close(dense.y, segment.y, rtol=1e-12, atol=1e-13)
     assert torch.equal(dense.steps, segment.steps)
     assert_equal_gradients(dense_gradients, segment_gradients)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_single_step_is_differentiated(k):
+    """Also with a criterion that may fire, so that the step is repeated from where it began."""
+    scale = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    x, y = torch.tensor([[2.0]], dtype=torch.float64), torch.tensor([[0.5]], dtype=torch.float64)
+    solver = EnergySolver(lambda x, y: scale * ((y - x) ** 2).sum(1), SGD(0.1), halting=GradientNorm(1e-12))
+    answer = solver.replace(differentiation=Truncated(k), max_steps=1).minimize(x, y).y
+    answer.sum().backward()
+    assert answer.item() == pytest.approx(0.5 - 0.1 * 2 * 0.7 * (0.5 - 2.0))
+    assert scale.grad.item() == pytest.approx(-0.1 * 2 * (0.5 - 2.0))

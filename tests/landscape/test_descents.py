@@ -7,10 +7,7 @@ import torch
 from bowls import Bowl, bowl, direct, generator
 
 from energysolve import SGD, EnergySolver, Never, Normal, Segment, Trajectory, Uniform
-from energysolve.landscape import descents
-from energysolve.landscape.distances import (
-    descent,
-)
+from energysolve.landscape import descent, descents
 
 
 def test_a_descent_is_the_solve_with_its_iterates():

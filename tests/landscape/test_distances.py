@@ -7,14 +7,7 @@ import torch
 from bowls import bowl, generator
 
 from energysolve import SGD, EnergySolver, Never, Uniform
-from energysolve.landscape.distances import (
-    Interpolations,
-    Iterates,
-    Noise,
-    descent,
-    energy_by_distance,
-    spearman,
-)
+from energysolve.landscape import Interpolations, Iterates, Noise, descent, energy_by_distance, spearman
 
 
 def test_ranks_agree_with_scipy():

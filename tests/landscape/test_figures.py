@@ -6,13 +6,7 @@ import torch
 from bowls import bowl, generator
 
 from energysolve import SGD, Adam, EnergySolver, Never
-from energysolve.landscape.distances import (
-    Coordinates,
-    EnergyByDistance,
-    descent,
-    line,
-    plane,
-)
+from energysolve.landscape import Coordinates, EnergyByDistance, descent, line, plane
 from energysolve.landscape.figures import (
     draw_element_errors,
     draw_energy_by_distance,

@@ -4,13 +4,7 @@ import pytest
 import torch
 from bowls import bowl, direct, generator
 
-from energysolve.landscape.distances import (
-    Coordinates,
-    Principal,
-    descent,
-    line,
-    plane,
-)
+from energysolve.landscape import Coordinates, Principal, descent, line, plane
 
 
 def test_a_plane_is_the_quadratic_on_it():

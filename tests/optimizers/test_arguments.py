@@ -68,10 +68,7 @@ def test_the_least_arguments_that_are_allowed():
         (lambda: TorchOpt("sgd"), ["TorchOpt needs a function without arguments", "got a str"]),
         (lambda: Projected(3, Box(0.0, 1.0)), ["Projected needs an inner optimizer such as SGD(0.1), got 3"]),
         (lambda: Projected(SGD, Box(0.0, 1.0)), ["Projected needs an inner optimizer", "SGD"]),
-        (
-            lambda: Projected(SGD(0.1), (0.0, 1.0)),
-            ["Projected needs a projection", "called on y", "(0.0, 1.0)"],
-        ),
+        (lambda: Projected(SGD(0.1), (0.0, 1.0)), ["Projected needs a function of y as its projection", "(0.0, 1.0)"]),
     ],
 )
 def test_an_argument_of_the_wrong_kind(make, words):

@@ -15,6 +15,7 @@ from energysolve import (
     GradientNorm,
     Implicit,
     Never,
+    NewtonCG,
     Segment,
     Trajectory,
     Truncated,
@@ -22,7 +23,7 @@ from energysolve import (
 )
 from energysolve.energies import Ridge
 
-SEARCHING = [LBFGS()]
+SEARCHING = [LBFGS(), NewtonCG()]
 searching = pytest.mark.parametrize("optimizer", SEARCHING, ids=repr)
 
 

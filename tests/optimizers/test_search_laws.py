@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from energysolve import (
     LBFGS,
+    SGD,
     After,
+    Backtracking,
     BestSoFar,
     Detached,
     EnergyChange,
@@ -23,7 +25,9 @@ from energysolve import (
     GradientNorm,
     Halting,
     Implicit,
+    Momentum,
     Never,
+    NewtonCG,
     Status,
     Trajectory,
     Truncated,
@@ -45,7 +49,7 @@ from energysolve.testing.strategies import (
 )
 from energysolve.trees import tree_leaves
 
-SEARCHING = [LBFGS(), LBFGS(memory=1), LBFGS(memory=3)]
+SEARCHING = [LBFGS(), LBFGS(memory=2), Backtracking(SGD(0.1)), Backtracking(Momentum(0.1)), NewtonCG()]
 
 LAW = settings(
     max_examples=20 if os.environ.get("CI") else 200,

@@ -105,7 +105,7 @@ def test_state_kept_on_the_object():
             self.calls += 1
             return torch.full_like(info.energy, self.calls > 21, dtype=torch.bool)
 
-    faulty(Counting(), "judged differently the second time", "update(info, state)")
+    faulty(Counting(), "differ the second time", "update(info, state)")
 
 
 @pytest.mark.parametrize(
@@ -119,23 +119,23 @@ def test_state_kept_on_the_object():
     ],
 )
 def test_samples_judged_together(decide):
-    faulty(halting(decide), "judged differently alone than in a batch")
+    faulty(halting(decide), "decision on sample", "differs alone and in a batch")
 
 
 def test_a_fault_in_the_last_sample():
     last = halting(lambda info: (info.energy > 0) & (torch.arange(len(info.energy)) == 5))
-    faulty(last, "sample 5 was judged differently alone")
+    faulty(last, "decision on sample 5 differs alone")
 
 
 def test_a_fault_that_shows_only_where_the_energy_rises():
     rises = halting(lambda info: (info.energy > info.previous_energy).any().expand_as(info.energy))
-    faulty(rises, "judged differently alone")
+    faulty(rises, "differs alone and in a batch")
 
 
 def test_a_fault_that_shows_only_where_the_energy_falls():
     """In one of the two descents the energy of some sample rises at every step."""
     falls = halting(lambda info: (info.energy < info.previous_energy).all().expand_as(info.energy) & (info.step > 3))
-    faulty(falls & After(15), "judged differently alone")
+    faulty(falls & After(15), "differs alone and in a batch")
 
 
 def test_memory_shared_by_the_batch():
@@ -147,7 +147,7 @@ def test_memory_shared_by_the_batch():
             lowest = torch.minimum(state, info.energy).min().expand_as(state)
             return info.energy <= lowest, lowest
 
-    faulty(Lowest(), "judged differently alone")
+    faulty(Lowest(), "differs alone and in a batch")
 
 
 def test_steps_and_batch_are_how_far_it_looks():

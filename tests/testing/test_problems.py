@@ -1,10 +1,10 @@
-"""The problems for users' own tests; that their minima are minima is tested with the energies."""
+"""The problems for users' own tests; that their minima are minima is tested with the energies, and that they are
+reached in tests/external."""
 
 import optree
 import pytest
 import torch
 
-from energysolve import SGD, EnergySolver, GradientNorm
 from energysolve.testing import problems
 
 PROBLEMS = {problem.name: problem for problem in problems()}
@@ -41,13 +41,3 @@ def test_distance_looks_at_every_leaf():
         leaves, structure = optree.tree_flatten(bowl.x)
         leaves[number] = leaves[number] + 0.5
         assert bowl.distance(optree.tree_unflatten(structure, leaves)).tolist() == [0.5]
-
-
-@pytest.mark.parametrize("name", [problem.name for problem in problems() if not problem.notes])
-def test_without_notes_gradient_descent_solves_it_from_the_standard_start(name):
-    problem = PROBLEMS[name]
-    for lr in (0.3, 0.1, 0.03, 0.01, 0.003):
-        solver = EnergySolver(problem.energy, SGD(lr), halting=GradientNorm(1e-6), max_steps=3000)
-        if solver.minimize(problem.x, problem.y0).converged.all():
-            break
-    assert problem.distance(solver.minimize(problem.x, problem.y0).y) < 1e-3

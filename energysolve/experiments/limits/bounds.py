@@ -3,8 +3,8 @@
     python -m energysolve.experiments.limits --output docs/results/limits.json
 
 Every number is a mean over fresh problems, with its standard error. The limit of completion is the error of the
-posterior mean (see `gibbs` beside this module), as a ratio to copying on the same problems, which varies less
-from sample to sample than the error itself. The file is written after every part, for an interrupted run to be of use.
+posterior mean (see `gibbs`), as a ratio to the error of copying on the same problems, which varies less from sample to
+sample than the error itself. The file is written after every part, so an interrupted run keeps its results.
 """
 
 import argparse
@@ -29,17 +29,17 @@ from .gibbs import PosteriorMean, posterior_mean
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is computed.
+    """The amount of computation.
 
     Attributes:
-        problems: for the floors.
-        means: problems that constant answers are the mean of.
-        gibbs_problems: the first of these, for the limit of completion.
-        sweeps: of Gibbs sampling that are averaged over.
+        problems: number of problems for the floors.
+        means: number of problems whose mean target is a constant answer.
+        gibbs_problems: number of problems, the first of ``problems``, for the limit of completion.
+        sweeps: sweeps of Gibbs sampling to average over.
         burn_in: sweeps before these.
-        chains: for each problem, and as many again that start at the factors that made it.
-        chunk: problems sampled together, for memory not to grow with their number.
-        seed: of problems and chains.
+        chains: chains per problem, and as many again that start at the true factors.
+        chunk: number of problems sampled together, which bounds the memory.
+        seed: seed of problems and chains.
     """
 
     problems: int = 10_000
@@ -60,15 +60,15 @@ class Budget:
 
 @dataclass(frozen=True, eq=False)
 class LimitSample:
-    """The errors of posterior means, problem by problem.
+    """The errors of posterior means per problem.
 
     Attributes:
-        copy: ``(batch,)``, the error of copying.
-        raw: ``(noted, batch)``, the error of the mean of the chains after so many sweeps.
-        monte_carlo: ``(noted, batch)``, how much of it is expected from the chains being finite.
-        chains: ``(chains, batch)``, the error of each chain's own mean over all sweeps.
-        variance: ``(batch,)``, the mean posterior variance of the entries.
-        r_hat: ``(entries,)``, of the entries that were not seen.
+        copy: error of copying, ``(batch,)``.
+        raw: error of the mean of the chains after the noted numbers of sweeps, ``(noted, batch)``.
+        monte_carlo: the part of it that is expected from the finite length of the chains, ``(noted, batch)``.
+        chains: error of each chain's mean over all sweeps, ``(chains, batch)``.
+        variance: mean posterior variance of the entries, ``(batch,)``.
+        r_hat: R-hat of the unobserved entries, ``(entries,)``.
     """
 
     copy: Float[Tensor, " batch"]
@@ -92,11 +92,11 @@ class LimitSample:
 
     @classmethod
     def joined(cls, parts: Sequence["LimitSample"]) -> "LimitSample":
-        """Several samples as one."""
+        """The concatenation of several samples."""
         return cls(*(torch.cat([getattr(part, field.name) for part in parts], -1) for field in fields(cls)))
 
     def curves(self) -> dict[str, list[float]]:
-        """Ratios to copying after the noted sweeps."""
+        """Ratios to the error of copying after the noted numbers of sweeps."""
         copied = self.copy.mean()
         return {
             "raw_ratio": (self.raw.mean(1) / copied).tolist(),
@@ -107,9 +107,9 @@ class LimitSample:
         """The limit after all sweeps, JSON-able."""
         error = self.raw[-1] - self.monte_carlo[-1]
         ratio = error.mean() / self.copy.mean()
-        # Of a ratio of means, by the delta method.
+        # Standard error of a ratio of means, by the delta method.
         ratio_error = standard_error(error - ratio * self.copy) / self.copy.mean().item()
-        # The chains of all problems with the same number are one independent estimate; their mean errs less than one.
+        # Chain number k of all problems gives one independent estimate; the mean over k has a smaller error.
         between = self.chains.mean(1).std() / len(self.chains) ** 0.5
         return {
             "copy": self.copy.mean().item(),
@@ -131,16 +131,16 @@ class LimitSample:
 
 
 def completion_factor(task: Any, difficulty: str, target: Tensor, drawn_from: Tensor) -> Tensor:
-    """The factor V ``(count, columns, rank)`` that made the targets of completion, by drawing it once more.
+    """The true factor V ``(count, columns, rank)`` of completion problems, drawn again from the same generator state.
 
     Args:
         task: a `Completion`.
-        difficulty: of the problems.
+        difficulty: difficulty of the problems.
         target: their answers, ``(count, rows, columns)``.
-        drawn_from: the state of the generator before they were drawn.
+        drawn_from: state of the generator before the problems were drawn.
 
     Raises:
-        RuntimeError: if the task has come to draw its problems in another way.
+        RuntimeError: if the factors do not match the targets, because the task draws problems differently.
     """
     again = torch.Generator()
     again.set_state(drawn_from)
@@ -153,7 +153,7 @@ def completion_factor(task: Any, difficulty: str, target: Tensor, drawn_from: Te
 
 
 def measure(budget: Budget) -> Iterator[dict[str, Any]]:
-    """Floors and limits, JSON-able: all that is known after every part, by task and difficulty."""
+    """Yield all floors and limits so far, JSON-able, by task and difficulty, after every part."""
     names = ("addition", "inverse", "completion")
     result: dict[str, Any] = {name: {} for name in names}
     for name in names:
@@ -183,14 +183,14 @@ def measure(budget: Budget) -> Iterator[dict[str, Any]]:
 def completion_limit(
     task: Any, difficulty: str, x: Tensor, target: Tensor, v: Tensor, *, budget: Budget
 ) -> Iterator[dict[str, Any]]:
-    """The error of the posterior mean, JSON-able, again after every chunk of problems.
+    """Yield the error of the posterior mean, JSON-able, after every chunk of problems.
 
     Args:
         task: a `Completion`, the source of the problems.
-        difficulty: of the problems.
+        difficulty: difficulty of the problems.
         x: the problems, ``(batch, rows, columns)``.
         target: their answers.
-        v: ``(batch, columns, rank)``, the factor that made them.
+        v: the true factor, ``(batch, columns, rank)``.
         budget: sweeps, chains and the size of a chunk.
     """
     generator = stream(f"limits completion {difficulty}, chains", budget.seed)
@@ -220,19 +220,19 @@ def completion_limit(
 
 
 def standard_error(values: Tensor) -> float:
-    """Of the mean of values that are independent."""
+    """The standard error of the mean of independent values."""
     return (values.double().std() / len(values) ** 0.5).item()
 
 
 def save_figure(tasks: dict[str, Any], path: Path) -> list[Path]:
-    """Draw the error of completion against the sweeps of Gibbs sampling, as PNG and SVG; imports matplotlib.
+    """Draw the error of completion against the sweeps of Gibbs sampling; imports matplotlib.
 
     Args:
-        tasks: what `measure` gives.
-        path: of the files, without their suffix.
+        tasks: the result of `measure`.
+        path: path of the files without suffix.
 
     Returns:
-        The files.
+        The paths of the PNG and the SVG file.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -1,7 +1,7 @@
-"""The posterior mean of a noisy matrix of low rank of which some entries are seen, by Gibbs sampling.
+"""The posterior mean of a noisy low-rank matrix with some observed entries, by Gibbs sampling.
 
 The model is that of `energysolve.tasks.Completion`: ``M = U Vᵀ / scale + noise N(0, 1)`` with standard normal factors.
-No estimate from the seen entries has a smaller mean squared error than the posterior mean, so that its error is the
+No estimate from the observed entries has a smaller mean squared error than the posterior mean, so its error is the
 limit of the task. Given one factor, the rows of the other are independent Gaussians: a sweep draws U given V, then V
 given U (Salakhutdinov and Mnih, "Bayesian probabilistic matrix factorization", 2008, with known hyperparameters).
 """
@@ -21,13 +21,13 @@ class PosteriorMean:
     """Estimates of a posterior mean by independent chains.
 
     Attributes:
-        sweeps: numbers of kept sweeps, increasing, at which the estimates were noted; the last is all of them.
-        estimates: ``(len(sweeps), chains, batch, rows, columns)``, each chain's mean over so many sweeps; seen entries
-            are as seen.
-        variance: ``(batch, rows, columns)``, posterior variance of the entries, noise included; zero where seen. Its
-            mean is what the error of the exact posterior mean should be.
-        r_hat: ``(batch, rows, columns)``, split R-hat of what the chains average (Gelman et al., "Bayesian data
-            analysis", 3rd edition, Section 11.4); 1 where all chains agree, and where an entry is seen.
+        sweeps: increasing numbers of sweeps after which estimates were noted; the last is the total.
+        estimates: each chain's mean after each of these, ``(len(sweeps), chains, batch, rows, columns)``; observed
+            entries are as observed.
+        variance: posterior variance of the entries, with noise, ``(batch, rows, columns)``; zero where observed. Its
+            mean is the expected error of the exact posterior mean.
+        r_hat: split R-hat of the averaged values, ``(batch, rows, columns)`` (Gelman et al., "Bayesian data analysis",
+            3rd edition, Section 11.4); 1 where all chains agree, and for observed entries.
     """
 
     sweeps: tuple[int, ...]
@@ -45,14 +45,14 @@ class PosteriorMean:
         return (self.estimates - target).square().mean((-1, -2))
 
     def error(self, target: Float[Tensor, "batch rows columns"]) -> Float[Tensor, "noted batch"]:
-        """Mean squared error of the mean of the chains: in expectation above that of the exact posterior mean."""
+        """Mean squared error of the mean of the chains; its expectation exceeds that of the exact posterior mean."""
         return (self.estimates.mean(1) - target).square().mean((-1, -2))
 
     def monte_carlo_variance(self) -> Float[Tensor, "noted batch"]:
-        """Variance of the mean of the chains, averaged over the entries, from how much the chains differ.
+        """Variance of the mean of the chains, estimated from their differences and averaged over the entries.
 
-        It is what `error` exceeds the error of the exact posterior mean by, in expectation over the chains, once they
-        have forgotten where they started: ``error(target) - monte_carlo_variance()`` has no such bias.
+        It is the expected excess of `error` over the error of the exact posterior mean, once the chains are independent
+        of their starting points: ``error(target) - monte_carlo_variance()`` is unbiased.
         """
         return self.estimates.var(1).mean((-1, -2)) / self.estimates.shape[1]
 
@@ -64,13 +64,13 @@ def conditional(
     scale: float,
     noise: float,
 ) -> tuple[Float[Tensor, "*chains m rank"], Float[Tensor, "*chains m rank rank"]]:
-    """The distribution of one factor, given the other and the seen entries.
+    """The distribution of one factor, given the other and the observed entries.
 
     Args:
-        other: the factor that is given, one row for each column of ``x``.
-        x: the matrix; entries that are not seen are ignored.
-        seen: where ``x`` holds.
-        scale: what the product of the factors is divided by.
+        other: the given factor, one row per column of ``x``.
+        x: the matrix; unobserved entries are ignored.
+        seen: mask of the observed entries.
+        scale: divisor of the product of the factors.
         noise: standard deviation, positive.
 
     Returns:
@@ -93,24 +93,24 @@ def posterior_mean(
     generator: torch.Generator | None = None,
     start: Float[Tensor, "batch columns rank"] | None = None,
 ) -> PosteriorMean:
-    """The posterior mean of matrices of low rank, given some of their entries.
+    """The posterior mean of low-rank matrices, given some of their entries; with the device and precision of ``x``.
 
-    A chain does not average its draws of U Vᵀ but their expectations given V, and given U, which have the same mean
-    and vary less (Rao-Blackwell). On the device and with the precision of ``x``.
+    A chain does not average its draws of U Vᵀ but their expectations given V and given U, which have the same mean and
+    a smaller variance (Rao-Blackwell).
 
     Args:
-        x: the matrices; entries that are not seen are ignored.
-        seen: where ``x`` holds.
-        scale: what the product of the factors is divided by, positive.
+        x: the matrices; unobserved entries are ignored.
+        seen: mask of the observed entries.
+        scale: divisor of the product of the factors, positive.
         noise: standard deviation of the noise, positive.
-        rank: of the product.
-        sweeps: how many to average over, 4 or more.
-        burn_in: sweeps before these, for the chains to forget where they started.
-        chains: independent chains for each matrix, 2 or more.
+        rank: rank of the product.
+        sweeps: number of sweeps to average over, 4 or more.
+        burn_in: sweeps before these, after which chains should not depend on their starting points.
+        chains: independent chains per matrix, 2 or more.
         generator: source of randomness, on the device of ``x``.
-        start: V to start all the chains at; by default each starts at a draw from the prior. Chains that start at the
-            factors that made ``x`` are draws from the posterior from the first sweep on, but know the answer: the error
-            of their means comes up to the limit from below, that of the others comes down to it from above.
+        start: V at which all chains start; by default each starts at a draw from the prior. Chains that start at the
+            true factors sample from the posterior from the first sweep on, but use the answer: the error of their means
+            approaches the limit from below, that of the others from above.
 
     Raises:
         ValueError: for a scale or noise that is not positive, or too few sweeps or chains.
@@ -179,14 +179,14 @@ def _precision_root(other: Tensor, x: Tensor, seen: Tensor, scale: float, noise:
     outer = (design.unsqueeze(-1) * design.unsqueeze(-2)).flatten(-2)
     precision = (seen.to(x.dtype) @ outer).unflatten(-1, (rank, rank))
     precision.diagonal(dim1=-1, dim2=-2).add_(1)
-    # Without a check, which would wait for a GPU: the least eigenvalue is 1 or more.
+    # Unchecked, since a check would synchronize with a GPU: the smallest eigenvalue is at least 1.
     root = torch.linalg.cholesky_ex(precision)[0]
     values = torch.where(seen, x, 0.0) / noise @ design
     return root, torch.linalg.solve_triangular(root, values.unsqueeze(-1), upper=False)
 
 
 def _milestones(sweeps: int) -> tuple[int, ...]:
-    """1, 2, 4, ... and the last."""
+    """Powers of two, and the last sweep."""
     return (*(2**power for power in range(math.ceil(math.log2(sweeps)))), sweeps)
 
 
@@ -201,7 +201,7 @@ def _split_r_hat(first: _Moments, second: _Moments) -> Tensor:
     means = torch.cat([first.mean, second.mean])
     within = torch.cat([first.variance(), second.variance()]).mean(0)
     length = first.count
-    # An entry whose row and column were never seen has the expectation zero in every sweep.
+    # An entry with no observed entry in its row and column has the expectation zero in every sweep.
     return torch.where(within > 0, ((length - 1) / length + means.var(0) / within).sqrt(), 1.0)
 
 
