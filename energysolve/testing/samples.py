@@ -10,8 +10,14 @@ from ..layout import Dense
 from ..trees import tree_leaves
 
 
-def wells(batch: int) -> tuple[Objective, Any]:
-    """Quadratic wells, each sample with its own width, with a coupled scratchpad; and an initial point."""
+def wells(batch: int, *, scratchpad: bool = True, steep: bool = False) -> tuple[Objective, Any]:
+    """Wells, each sample with its own width; and an initial point.
+
+    Args:
+        batch: the number of samples.
+        scratchpad: whether there is one, coupled with the answer.
+        steep: a fourth power on top of the quadratic and a start far away, so that searches refuse candidates.
+    """
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -19,12 +25,14 @@ def wells(batch: int) -> tuple[Objective, Any]:
 
     context = {"width": draw(batch, 1).abs() + 0.5, "target": draw(batch, 3)}
 
-    def energy(x, y, z):
-        a, b, c = (x["width"] * (y - x["target"]).square()).unbind(1)
-        d, e, f = (z - y).square().unbind(1)
+    def energy(x, y, *z):
+        square = (y - x["target"]).square()
+        a, b, c = (x["width"] * (square + square.square() if steep else square)).unbind(1)
+        d, e, f = (z[0] - y if z else torch.zeros_like(y)).square().unbind(1)
         return a + b + c + 0.3 * (d + e + f)
 
-    return Objective(energy, context, Dense(batch)), (draw(batch, 3), draw(batch, 3))
+    free = draw(batch, 3) * (3 if steep else 1), draw(batch, 3)
+    return Objective(energy, context, Dense(batch)), free if scratchpad else free[:1]
 
 
 def require(holds: bool, message: str) -> None:

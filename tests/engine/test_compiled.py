@@ -59,7 +59,7 @@ def run(program: str) -> None:
     assert finished.returncode == 0, finished.stderr
 
 
-@pytest.mark.parametrize("optimizer", ["SGD(1.0)", "Momentum(1.0)"])
+@pytest.mark.parametrize("optimizer", ["SGD(1.0)", "Momentum(1.0)", "LBFGS()"])
 def test_one_step_traces_whole_with_every_criterion(optimizer):
     run(PROGRAM.replace("OPTIMIZER", optimizer))
 

@@ -8,8 +8,9 @@ import torch
 import torchopt
 from hypothesis import given, settings
 
-from energysolve import SGD, Projected, TorchOpt
+from energysolve import LBFGS, SGD, Adam, Backtracking, Dense, Momentum, NewtonCG, Projected, TorchOpt
 from energysolve.optimizers import Ball, InnerOptimizer, Simplex
+from energysolve.optimizers.base import PerSample
 from energysolve.testing import check_optimizer
 from energysolve.testing.strategies import optimizers
 
@@ -184,3 +185,124 @@ def test_steps_and_batch_are_how_far_it_looks():
     check_optimizer(fault(step))
     faulty(fault(step), "After step 5", steps=6)
     check_optimizer(fault(step), steps=6, batch=1)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        LBFGS(),
+        LBFGS(memory=1),
+        NewtonCG(),
+        Backtracking(SGD(0.1)),
+        Backtracking(Momentum(0.1)),
+        Backtracking(Adam(0.1)),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("scratchpad", [True, False])
+def test_searches_pass(optimizer, scratchpad):
+    check_optimizer(optimizer, scratchpad=scratchpad)
+
+
+class Own(Descent):
+    """For answers alone."""
+
+    def step(self, at, state, evaluate):
+        (y,), (gradient,) = at.free, at.gradient
+        return (y - 0.1 * gradient,), state + 1
+
+
+def test_no_scratchpad():
+    check_optimizer(Own(), scratchpad=False)
+
+
+class Halving(InnerOptimizer):
+    """Correct: half the length after each refusal, twice the length after each step; the faults override a method."""
+
+    searches = True
+
+    def init(self, free):
+        return self.begin(free, Dense(len(free[0])))
+
+    def begin(self, free, layout):
+        return PerSample(torch.ones(layout.batch, dtype=free[0].dtype))
+
+    def step(self, at, state, evaluate):
+        return tuple(y - state.value.unsqueeze(1) * g for y, g in zip(at.free, at.gradient, strict=True)), state
+
+    def accept(self, at, trial, state):
+        accepted = trial.energy < at.energy
+        return accepted, PerSample(torch.where(accepted, 2 * state.value, state.value / 2))
+
+    def stalled(self, state):
+        return state.value < 1e-12
+
+
+def halving(**methods):
+    return type("Faulty", (Halving,), methods)()
+
+
+def test_a_correct_search_passes():
+    check_optimizer(Halving())
+
+
+def test_a_search_that_accepts_a_rise():
+    def accept(self, at, trial, state):
+        return at.energy < torch.inf, state
+
+    faulty(halving(accept=accept), "higher energy was accepted", "shorter step")
+
+
+@pytest.mark.usefixtures("no_type_checks")
+@pytest.mark.parametrize("mask", [lambda a: a.all(), lambda a: a.long(), lambda a: a.unsqueeze(1)])
+@pytest.mark.parametrize("name", ["accept", "stalled"])
+def test_decisions_that_are_not_one_per_sample(name, mask):
+    def accept(self, at, trial, state):
+        accepted, state = Halving.accept(self, at, trial, state)
+        return mask(accepted), state
+
+    def stalled(self, state):
+        return mask(Halving.stalled(self, state))
+
+    faulty(halving(**{name: {"accept": accept, "stalled": stalled}[name]}), f"{name} returned", "(4,)")
+
+
+def test_accept_that_changes_its_state_in_place():
+    def accept(self, at, trial, state):
+        state.value.mul_(0.5)
+        return trial.energy < at.energy, state
+
+    faulty(halving(accept=accept), "accept changed", "in place")
+
+
+def test_a_length_that_the_batch_shares():
+    def accept(self, at, trial, state):
+        accepted = trial.energy < at.energy
+        return accepted, PerSample(torch.where(accepted.all(), state.value, state.value / 2))
+
+    faulty(halving(accept=accept), "alone and in a batch")
+
+
+def test_a_refusal_that_spreads_from_nan():
+    def accept(self, at, trial, state):
+        accepted = trial.energy < at.energy
+        spread = (0 * at.energy).sum()
+        return accepted, PerSample(torch.where(accepted, 2 * state.value, state.value / 2) + spread)
+
+    faulty(halving(accept=accept), "A sample that is NaN changed the steps of others")
+
+
+def test_accept_that_changes_the_dtype_of_its_state():
+    def accept(self, at, trial, state):
+        accepted, state = Halving.accept(self, at, trial, state)
+        other = torch.float32 if state.value.dtype == torch.float64 else torch.float64
+        return accepted, PerSample(state.value.to(other))
+
+    faulty(halving(accept=accept), "state changed from")
+
+
+def test_steps_that_cannot_be_repeated():
+    def follow(self, at, state, saved):
+        return state
+
+    faulty(halving(follow=follow), "After follow", "does not repeat")
