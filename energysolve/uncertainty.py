@@ -186,7 +186,8 @@ def _evaluated(solver: EnergySolver, x: Any, free: Any) -> Evaluation:
 
 
 def _detached(at: Evaluation) -> Evaluation:
-    return Evaluation(*(tree_map(torch.detach, part) for part in at[:3]), at.layout)
+    free, gradient = (tree_map(torch.detach, tree) for tree in (at.free, at.gradient))
+    return Evaluation(free, at.energy.detach(), gradient, at.layout)
 
 
 def _flat(tree: Any) -> Tensor:
