@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from .differentiation import held_by_constraint
@@ -20,7 +20,12 @@ MOST_VARIABLES = 1_000
 
 
 def standard_errors(
-    solver: EnergySolver, x: Any, solution: Solution, *, absolute_sigma: bool = False
+    solver: EnergySolver,
+    x: Any,
+    solution: Solution,
+    *,
+    absolute_sigma: bool = False,
+    count: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch n"]:
     """The standard errors of the answers, the square roots of the diagonal of their `covariance`.
 
@@ -30,12 +35,17 @@ def standard_errors(
         >>> solution = solver.minimize(x)
         >>> error = standard_errors(solver, x, solution)  # like solution.y, for a y of shape (batch, n)
     """
-    found = _covariance(solver, x, solution, absolute_sigma)
+    found = _covariance(solver, x, solution, absolute_sigma, count)
     return found.diagonal(dim1=1, dim2=2).sqrt().to(tree_leaves(solution.y)[0].dtype)
 
 
 def covariance(
-    solver: EnergySolver, x: Any, solution: Solution, *, absolute_sigma: bool = False
+    solver: EnergySolver,
+    x: Any,
+    solution: Solution,
+    *,
+    absolute_sigma: bool = False,
+    count: Int[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, "batch n n"]:
     """The covariance matrices of the answers, where the energy is taken for quadratic around each of them.
 
@@ -59,6 +69,8 @@ def covariance(
         solution: what ``solver.minimize(x)`` returned.
         absolute_sigma: the residuals are already divided by their standard deviations, so ``s^2`` is 1. It changes
             nothing for other energies.
+        count: ``(batch,)``, the number of residuals ``m`` of each sample, where some are zeros in place of missing
+            data; by default all of them count.
 
     Returns:
         One matrix per sample; its rows have the order of the leaves of ``y``, each flattened. It carries no gradient.
@@ -68,7 +80,7 @@ def covariance(
         ValueError: if a sample has more than 1,000 variables, the solution does not have the batch size of ``x``, or
             the `LeastSquares` energy has a layout of its own.
     """
-    return _covariance(solver, x, solution, absolute_sigma).to(tree_leaves(solution.y)[0].dtype)
+    return _covariance(solver, x, solution, absolute_sigma, count).to(tree_leaves(solution.y)[0].dtype)
 
 
 def hessian(solver: EnergySolver, x: Any, solution: Solution) -> Float[Tensor, "batch n n"]:
@@ -94,14 +106,18 @@ def hessian(solver: EnergySolver, x: Any, solution: Solution) -> Float[Tensor, "
     return (matrix + matrix.mT) / 2
 
 
-def _covariance(solver: EnergySolver, x: Any, solution: Solution, absolute_sigma: bool) -> Tensor:
+def _covariance(solver: EnergySolver, x: Any, solution: Solution, absolute_sigma: bool, count: Tensor | None) -> Tensor:
     """`covariance`, in float64."""
     free = _variables(solver, x, solution)
     known = (solution.status == Status.CONVERGED) | (solution.status == Status.STALLED)
     if solver.optimizer.constrains:
         known &= ~held_by_constraint(solver.optimizer, _detached(_evaluated(solver, x, free)), Dense(len(known)))
     if isinstance(solver.energy, LeastSquares):
-        inverse = _from_residuals(solver.energy, x, free, None if absolute_sigma else solution.energy)
+        inverse, m = _from_residuals(solver.energy, x, free)
+        if not absolute_sigma:
+            freedom = (torch.full_like(solution.status, m) if count is None else count) - inverse.shape[1]
+            variance = torch.where(freedom > 0, 2 * solution.energy.double() / freedom, torch.nan)
+            inverse = variance.view(-1, 1, 1) * inverse
     else:
         matrix = hessian(solver, x, solution)
         rounding = torch.finfo(matrix.dtype).eps
@@ -112,12 +128,12 @@ def _covariance(solver: EnergySolver, x: Any, solution: Solution, absolute_sigma
     return torch.where(known.view(-1, 1, 1), inverse[:, :n, :n], torch.nan)
 
 
-def _from_residuals(energy: LeastSquares, x: Any, free: Any, value: Tensor | None) -> Tensor:
-    """The inverse of ``J'J``, times the variance of the residuals if their energies ``(batch,)`` are given."""
+def _from_residuals(energy: LeastSquares, x: Any, free: Any) -> tuple[Tensor, int]:
+    """The inverse of ``J'J``, and the number of residuals."""
     if energy.layout is not None:
         raise ValueError(
             "A LeastSquares energy with a layout has residuals of several rows per sample. Write them as (batch, m), "
-            "with zeros where a sample has fewer, and energy=LeastSquares(residuals)."
+            "with zeros where a sample has fewer, without a layout, and pass count=the number that each sample has."
         )
     with torch.no_grad():
         context = energy.encode(x)
@@ -126,12 +142,7 @@ def _from_residuals(energy: LeastSquares, x: Any, free: Any, value: Tensor | Non
     matrix = matrix.double()
     scale = torch.linalg.vector_norm(matrix, dim=1)
     unit = matrix / scale.unsqueeze(1)
-    inverse = _inverse(unit.mT @ unit, scale, rounding)
-    if value is None:
-        return inverse
-    freedom = matrix.shape[1] - matrix.shape[2]
-    variance = 2 * value.double() / freedom if freedom > 0 else torch.full_like(value, torch.nan, dtype=torch.float64)
-    return variance.view(-1, 1, 1) * inverse
+    return _inverse(unit.mT @ unit, scale, rounding), matrix.shape[1]
 
 
 def _inverse(unit: Tensor, scale: Tensor, rounding: float) -> Tensor:
@@ -142,9 +153,8 @@ def _inverse(unit: Tensor, scale: Tensor, rounding: float) -> Tensor:
     """
     n = unit.shape[1]
     identity = torch.eye(n, dtype=unit.dtype, device=unit.device)
-    finite = unit.isfinite().flatten(1).all(1)
-    factor, failed = torch.linalg.cholesky_ex(torch.where(finite.view(-1, 1, 1), unit, identity))
-    definite = finite & (failed == 0) & (factor.diagonal(dim1=1, dim2=2).square() > n * rounding).all(1)
+    factor, failed = torch.linalg.cholesky_ex(unit)
+    definite = (failed == 0) & (factor.diagonal(dim1=1, dim2=2).square() > n * rounding).all(1)
     mask = definite.view(-1, 1, 1)
     inverse = torch.cholesky_inverse(torch.where(mask, factor, identity))
     return torch.where(mask, inverse / scale.unsqueeze(1) / scale.unsqueeze(2), torch.nan)

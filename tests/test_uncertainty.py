@@ -24,6 +24,7 @@ from energysolve import (
 )
 from energysolve.uncertainty import covariance, hessian, standard_errors
 
+UNITS = torch.tensor([1e-9, 1.0, 1e9], dtype=torch.float64)
 TIMES = torch.linspace(10, 200, 20, dtype=torch.float64)
 
 
@@ -33,7 +34,7 @@ def generator(seed=0):
 
 def lines(batch=5, m=12, dtype=torch.float64):
     """Linear regressions in units of very different order: their design ``(batch, m, 3)`` and observations."""
-    units = torch.tensor([1e-6, 1.0, 1e6], dtype=dtype)
+    units = UNITS.to(dtype)
     design = torch.randn(batch, m, 3, generator=generator(), dtype=torch.float64).to(dtype) * units
     seen = design @ (torch.tensor([2.0, -1.0, 0.5], dtype=dtype) / units)
     return design, seen + 0.1 * torch.randn(batch, m, generator=generator(1), dtype=torch.float64).to(dtype)
@@ -58,10 +59,9 @@ def in_closed_form(x):
     """The covariance of linear least squares, for each sample alone."""
     found = []
     for design, seen in zip(*(part.numpy().astype(np.float64) for part in x), strict=True):
-        answer, squares, *_ = np.linalg.lstsq(design * [1e6, 1, 1e-6], seen, rcond=None)
-        assert len(answer) == 3
-        q = np.linalg.pinv(design * [1e6, 1, 1e-6])
-        units = np.array([1e6, 1, 1e-6])
+        units = 1 / UNITS.numpy()
+        _, squares, *_ = np.linalg.lstsq(design * units, seen, rcond=None)
+        q = np.linalg.pinv(design * units)
         found.append(squares[0] / (len(seen) - 3) * (q @ q.T) * np.outer(units, units))
     return torch.from_numpy(np.stack(found))
 
@@ -177,6 +177,26 @@ def test_nan_without_degrees_of_freedom():
     solution = regression().minimize(x)
     assert standard_errors(regression(), x, solution).isnan().all()
     assert standard_errors(regression(), x, solution, absolute_sigma=True).isfinite().all()
+
+
+def test_missing_data_do_not_count():
+    design, seen = lines()
+    present = torch.arange(12) < torch.tensor([12, 11, 8, 4, 3]).unsqueeze(1)
+    x = (torch.where(present.unsqueeze(2), design, 0), torch.where(present, seen, 0))
+    solution = regression().minimize(x)
+    found = covariance(regression(), x, solution, count=present.sum(1))
+    for index, count in enumerate((12, 11, 8, 4)):
+        own = tuple(part[index : index + 1, :count] for part in (design, seen))
+        assert relative(found[index : index + 1], in_closed_form(own)) < 1e-6
+    assert found[4].isnan().all()
+
+
+def test_nan_where_the_hessian_is_indefinite_off_its_diagonal():
+    solver = EnergySolver(lambda x, y: y.square().sum(1) / 2 + 2 * x * y.prod(1), init=Zeros((2,)))
+    x = torch.tensor([1.0, 0.1])
+    found = covariance(solver, x, solver.minimize(x))
+    assert found[0].isnan().all()
+    torch.testing.assert_close(found[1], torch.tensor([[1.0, 0.2], [0.2, 1.0]]).inverse())
 
 
 @pytest.mark.parametrize("curvature", [-1.0, 0.0])
