@@ -93,15 +93,17 @@ def hessian(solver: EnergySolver, x: Any, solution: Solution) -> Float[Tensor, "
         TypeError, ValueError: as `covariance`.
     """
     free = _variables(solver, x, solution)
-    at = _evaluated(solver, x, free)
-    slope = _flat(at.gradient)
-    if not slope.requires_grad:  # a linear energy
-        return slope.new_zeros(*slope.shape, slope.shape[1])
-    leaves, ones = tree_leaves(at.free), torch.ones_like(slope[:, 0])
-    rows = [
-        _flat(torch.autograd.grad(part, leaves, ones, retain_graph=True, allow_unused=True, materialize_grads=True))
-        for part in slope.unbind(1)
-    ]
+    # Whatever the mode of the caller: the second derivatives need the graph of the first.
+    with torch.inference_mode(False), torch.enable_grad():
+        at = _evaluated(solver, tree_map(_usable, x), free)
+        slope = _flat(at.gradient)
+        if not slope.requires_grad:  # a linear energy
+            return slope.new_zeros(*slope.shape, slope.shape[1])
+        leaves, ones = tree_leaves(at.free), torch.ones_like(slope[:, 0])
+        rows = [
+            _flat(torch.autograd.grad(part, leaves, ones, retain_graph=True, allow_unused=True, materialize_grads=True))
+            for part in slope.unbind(1)
+        ]
     matrix = torch.stack(rows, 1)
     return (matrix + matrix.mT) / 2
 
@@ -111,7 +113,7 @@ def _covariance(solver: EnergySolver, x: Any, solution: Solution, absolute_sigma
     free = _variables(solver, x, solution)
     known = (solution.status == Status.CONVERGED) | (solution.status == Status.STALLED)
     if solver.optimizer.constrains:
-        known &= ~held_by_constraint(solver.optimizer, _detached(_evaluated(solver, x, free)), Dense(len(known)))
+        known &= ~_held(solver, x, free)
     if isinstance(solver.energy, LeastSquares):
         inverse, m = _from_residuals(solver.energy, x, free)
         if not absolute_sigma:
@@ -135,8 +137,8 @@ def _from_residuals(energy: LeastSquares, x: Any, free: Any) -> tuple[Tensor, in
             "A LeastSquares energy with a layout has residuals of several rows per sample. Write them as (batch, m), "
             "with zeros where a sample has fewer, without a layout, and pass count=the number that each sample has."
         )
-    with torch.no_grad():
-        context = energy.encode(x)
+    with torch.inference_mode(False), torch.no_grad():
+        context = energy.encode(tree_map(_usable, x))
         matrix = jacobian(lambda free: energy.residuals(context, *free), free)
     rounding = max(torch.finfo(matrix.dtype).eps ** 2, torch.finfo(torch.float64).eps)  # squares, in float64
     matrix = matrix.double()
@@ -195,9 +197,17 @@ def _evaluated(solver: EnergySolver, x: Any, free: Any) -> Evaluation:
     return Evaluation(free, energy, tree_unflatten(free, gradient), Dense(len(energy)))
 
 
-def _detached(at: Evaluation) -> Evaluation:
-    free, gradient = (tree_map(torch.detach, tree) for tree in (at.free, at.gradient))
-    return Evaluation(free, at.energy.detach(), gradient, at.layout)
+def _held(solver: EnergySolver, x: Any, free: Any) -> Tensor:
+    """The samples that a constraint of the optimizer holds, ``(batch,)``."""
+    with torch.inference_mode(False), torch.no_grad():
+        at = _evaluated(solver, tree_map(_usable, x), free)
+        at = at._replace(free=free, energy=at.energy.detach(), gradient=tree_map(torch.detach, at.gradient))
+        return held_by_constraint(solver.optimizer, at, Dense(len(at.energy)))
+
+
+def _usable(leaf: Any) -> Any:
+    """The leaf, or a copy that autograd accepts."""
+    return leaf.clone() if isinstance(leaf, Tensor) and leaf.is_inference() else leaf
 
 
 def _flat(tree: Any) -> Tensor:

@@ -172,6 +172,18 @@ def test_nan_where_the_data_do_not_determine_the_variables(dtype):
         assert found[[0, 3, 4]].isfinite().all()
 
 
+def test_float32_resolves_variables_that_are_almost_collinear():
+    """The Jacobian is squared in float64."""
+    design, seen = lines(dtype=torch.float32)
+    design = torch.stack([design[..., 0], design[..., 1], design[..., 0] * 1e18 + 1e-4 * design[..., 2]], 2)
+    x = (design, seen)
+    solution = regression().minimize(x)
+    found = standard_errors(regression(), x, solution, absolute_sigma=True)
+    scaled = design.double() / UNITS
+    expected = (scaled.mT @ scaled).inverse().diagonal(dim1=1, dim2=2).sqrt() / UNITS
+    torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=0)
+
+
 def test_nan_without_degrees_of_freedom():
     x = lines(m=3)
     solution = regression().minimize(x)
@@ -277,10 +289,26 @@ def test_samples_are_independent_and_nothing_is_tracked():
     found = covariance(solver, x, solution)
     assert not found.requires_grad
     assert not hessian(solver, x, solution).requires_grad
-    with torch.no_grad():
-        assert torch.equal(covariance(solver, x, solution), found)
     alone = solver.minimize(x[2:3], solution.y[2:3])
     torch.testing.assert_close(covariance(solver, x[2:3], alone)[0], found[2], rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients(mode):
+    """The mode of the caller changes nothing, also where the problem is an inference tensor."""
+
+    def posterior(x, y):
+        return (y.exp() - x * y).sum(1)
+
+    for energy in (posterior, LeastSquares(lambda x, y: x * y.exp() - 1)):
+        for optimizer in (SGD(0.1), Projected(SGD(0.1), Box(-9.0, 9.0))):
+            solver = EnergySolver(energy, optimizer, init=Zeros((1,)), halting=GradientNorm(1e-5), max_steps=1000)
+            x = torch.tensor([[1.0, 2.0, 1.5], [2.0, 4.0, 1.0]])
+            expected = covariance(solver, x, solver.minimize(x))
+            assert expected.isfinite().all()
+            with mode():
+                x = x.clone()
+                assert torch.equal(covariance(solver, x, solver.minimize(x)), expected)
 
 
 def test_no_samples():
