@@ -188,7 +188,7 @@ class Implicit(Differentiation):
         context = solve.encode(solve.x)
         found, _ = solve.untracked(context, free)
         with torch.no_grad():
-            held = _held(solve.optimizer, found.at, solve.layout)
+            held = held_by_constraint(solve.optimizer, found.at, solve.layout)
         _warn((found.status == Status.MAX_STEPS), "did not converge in max_steps")
         _warn((found.status == Status.STALLED), "stalled before they converged")
         _warn((found.status == Status.CONVERGED) & held, "ended on a constraint")
@@ -214,7 +214,7 @@ def _watch_steps(solve: Solve, length: int | None) -> Callable[[Carry], Accepted
     return partial(AcceptedSteps, layout=solve.layout, length=length) if solve.optimizer.searches else None
 
 
-def _held(optimizer: InnerOptimizer, at: Evaluation, layout: Layout) -> Tensor:
+def held_by_constraint(optimizer: InnerOptimizer, at: Evaluation, layout: Layout) -> Tensor:
     """The samples at which a constraint balances the gradient."""
     if not optimizer.constrains:
         return torch.zeros_like(at.energy, dtype=torch.bool)

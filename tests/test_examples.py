@@ -11,9 +11,9 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-def output_of(name):
+def output_of(name, *arguments):
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(EXAMPLES / name)],
+        [sys.executable, "-W", "error", str(EXAMPLES / name), *map(str, arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -51,6 +51,18 @@ def test_custom_halting():
     assert 0 < either < 100
     assert 0 < alone < 100
     assert "property test passed" in out
+
+
+def test_fit_curves(tmp_path):
+    out = output_of("fit_curves.py", tmp_path / "fits.png")
+    assert "MAX_STEPS" not in out
+    assert "NONFINITE" not in out
+    inside, expected = (number(rf"truth: .*?([\d.]+)% {word}", out) for word in (r"\(", "expected"))
+    assert abs(inside - expected) < 3
+    for name in ("all at once", r"LevenbergMarquardt\(\)"):
+        assert number(rf"{name} +\d+ +([\d.e-]+) SE", out) < 1e-3
+        assert number(rf"{name} .* SE +([\d.e-]+)", out) < 0.01
+    assert (tmp_path / "fits.png").stat().st_size > 10_000
 
 
 def test_scratchpad():

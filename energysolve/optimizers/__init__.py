@@ -1,7 +1,7 @@
 """Inner optimizers: how a step changes the answers."""
 
 from .backtracking import Backtracking
-from .base import InnerOptimizer
+from .base import Evaluation, InnerOptimizer, PerSample
 from .clipped import Clipped
 from .fixed_point import FixedPoint
 from .lbfgs import LBFGS
@@ -19,11 +19,13 @@ __all__ = [
     "Ball",
     "Box",
     "Clipped",
+    "Evaluation",
     "FixedPoint",
     "InnerOptimizer",
     "LevenbergMarquardt",
     "Momentum",
     "NewtonCG",
+    "PerSample",
     "Projected",
     "RMSProp",
     "Simplex",
