@@ -14,7 +14,7 @@ NAMES = """
     EnergySolver Energy MLPEnergy Solution Status StepInfo SGD Momentum Adam RMSProp TorchOpt Projected
     Halting halting EnergyChange GradientNorm StepNorm TargetEnergy EnergyIncrease After Never Detached Unroll
     Truncated Implicit Uniform Normal Zeros FromInput Nothing BestSoFar Trajectory Dense Segment compose
-    Box Ball Simplex CG Trainer
+    Box Ball Simplex CG Trainer LeastSquares LBFGS Backtracking NewtonCG LevenbergMarquardt FixedPoint Clipped
 """.split()  # noqa: SIM905
 MODULES = sorted((ROOT / "energysolve").rglob("*.py"))
 
