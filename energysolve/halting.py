@@ -162,8 +162,8 @@ class Stationary(Halting):
     """The solver's default: neither the energy nor the slope tell of a lower answer.
 
     Fires where the last step changed the energy by at most ``rtol`` times the descent since iterate 0, and the norm of
-    the gradient is at most ``gradient_rtol`` times that at iterate 0; or where the gradient is zero. A slow descent is
-    never taken for a minimum.
+    the gradient is at most ``gradient_rtol`` times that at iterate 0; or where that norm is smaller still, by the fourth
+    root of the precision. A slow descent is never taken for a minimum.
 
     Args:
         rtol: by default the 3/4 power of the precision of the energy (2e-12 in float64, 6e-6 in float32).
@@ -184,7 +184,9 @@ class Stationary(Halting):
         initial = torch.where(info.step == 0, norm, state)
         rtol = torch.finfo(norm.dtype).eps ** 0.75 if self.rtol is None else self.rtol
         settled = (info.energy - info.previous_energy).abs() <= rtol * (info.initial_energy - info.energy).abs()
-        return (settled & (norm <= self.gradient_rtol * initial)) | (norm == 0), initial
+        flat = self.gradient_rtol * initial
+        # After a step that gains many digits at once there may be no smaller step that the energy can resolve.
+        return (settled & (norm <= flat)) | (norm <= torch.finfo(norm.dtype).eps ** 0.25 * flat), initial
 
 
 @dataclass(frozen=True)
