@@ -46,6 +46,7 @@ from energysolve.testing.strategies import (
     energies,
     pseudo_huber,
     quadratic,
+    quartic,
 )
 from energysolve.trees import tree_leaves
 
@@ -255,7 +256,7 @@ class Watched(RowWise):
 
 
 @LAW
-@given(cases(shapes=st.builds(Watched, st.just(quadratic)), optimizers=SLOPES_ALONE))
+@given(cases(shapes=st.builds(Watched, st.sampled_from([quartic, quadratic])), optimizers=SLOPES_ALONE, min_batch=2))
 def test_halted_samples_are_evaluated_at_their_answers_only(case):
     case.energy.points = []
     found = case.solve()
