@@ -46,10 +46,15 @@ from energysolve.testing.strategies import (
     energies,
     pseudo_huber,
     quadratic,
+    quartic,
 )
 from energysolve.trees import tree_leaves
 
 SEARCHING = [LBFGS(), LBFGS(memory=2), Backtracking(SGD(0.1)), Backtracking(Momentum(0.1)), NewtonCG()]
+STEADY = [LBFGS(), LBFGS(memory=2), Backtracking(SGD(0.1)), NewtonCG()]
+"""Without momentum, which can carry a search along a cliff until it stalls."""
+SLOPES_ALONE = [LBFGS(), Backtracking(SGD(0.1)), Backtracking(Momentum(0.1))]
+"""One call of the energy for each trial; products with the Hessian take one more."""
 
 LAW = settings(
     max_examples=20 if os.environ.get("CI") else 200,
@@ -82,11 +87,11 @@ def stops():
     return st.one_of(st.sampled_from(usual), criteria())
 
 
-def cases(dtype=torch.float64, shapes=None, far=(1.0, 5.0, 40.0), **batch_options):
+def cases(dtype=torch.float64, shapes=None, far=(1.0, 5.0, 40.0), optimizers=SEARCHING, **batch_options):
     """Far from the minimum, candidates are refused."""
     shapes = energies() if shapes is None else shapes
     drawn = st.builds(stretched, batches(dtype=dtype, **batch_options), st.sampled_from(far))
-    return st.builds(Case, shapes, st.sampled_from(SEARCHING), stops(), drawn, st.integers(0, 14))
+    return st.builds(Case, shapes, st.sampled_from(optimizers), stops(), drawn, st.integers(0, 14))
 
 
 def stretched(batch, factor):
@@ -216,10 +221,12 @@ class Cliff(RowWise):
 
 
 @LAW
-@given(cases(shapes=st.builds(Cliff, st.sampled_from([quadratic, pseudo_huber])), far=[1.0]))
+@given(cases(shapes=st.builds(Cliff, st.sampled_from([quadratic, pseudo_huber])), far=[1.0], optimizers=STEADY))
 def test_a_nan_region_beside_the_minimum_does_not_stop_a_search(case):
+    """Steps go over the edge, but the way down does not lead along it: scratchpads begin at the answers."""
     below = optree.tree_map(lambda goal, leaf: goal - leaf.abs(), case.batch.x["target"], case.batch.y)
-    found = case.solve(Batch(case.batch.x, below, case.batch.z), halting=GradientNorm(1e-5), max_steps=300)
+    start = Batch(case.batch.x, below, None if case.batch.z is None else below)
+    found = case.solve(start, halting=GradientNorm(1e-5), max_steps=400)
     assert found.converged.all(), found
 
 
@@ -249,7 +256,7 @@ class Watched(RowWise):
 
 
 @LAW
-@given(cases(shapes=st.builds(Watched, st.just(quadratic))))
+@given(cases(shapes=st.builds(Watched, st.sampled_from([quartic, quadratic])), optimizers=SLOPES_ALONE, min_batch=2))
 def test_halted_samples_are_evaluated_at_their_answers_only(case):
     case.energy.points = []
     found = case.solve()
@@ -275,7 +282,7 @@ def test_a_halted_sample_does_not_make_an_energy_raise(seed, optimizer, sync_eve
 
     x[0] = 7
     found = EnergySolver(
-        energy, optimizer, halting=at_zero | GradientNorm(1e-6), sync_every=sync_every, compact=compact, max_steps=60
+        energy, optimizer, halting=at_zero | GradientNorm(1e-6), sync_every=sync_every, compact=compact, max_steps=500
     ).minimize(x, y)
     assert found.converged.all()
     assert found.steps[0] == 0
