@@ -143,6 +143,7 @@ def _in_words(summary: Summary) -> str:
     return (
         f"Solved {here:,} problems{before} ({summary.seconds:.1f} s): {summary.converged:,} converged, "
         f"{summary.max_steps:,} used up their steps, {summary.nonfinite:,} met a NaN or an infinity"
+        + (f", {summary.stalled:,} stalled (no step lowers their energy)" if summary.stalled else "")
     )
 
 

@@ -355,46 +355,42 @@ _FIXED = (
 )
 
 
+def _each(rule: Callable[[int], float], n: int = 10) -> tuple[float, ...]:
+    return tuple(map(rule, range(1, n + 1)))
+
+
+_WATSON = {6: 2.28767005355231e-3, 9: 1.39976013809702e-6, 12: 4.72238110435319e-10}
+_PENALTY_1 = {4: 2.24997750089994e-5, 10: 7.08765146709037e-5}
+_PENALTY_2 = {4: 9.37629300735545e-6, 10: 2.93660537456746e-4}
+_CHEBYQUAD = {8: 3.51687372567793e-3, 9: 0.0, 10: 4.77271369637541e-3}
+
+
 def _variable() -> list[SumOfSquares]:
+    def sized(
+        number: int, name: str, residuals: Residuals, start: Callable[[int, int], float], values: dict[int, float]
+    ):
+        return [
+            SumOfSquares(number, f"{name}-{n}", residuals, _each(lambda j, n=n: start(j, n), n), value / 2)
+            for n, value in values.items()
+        ]
 
-    def each(rule: Callable[[int], float], n: int = 10) -> tuple[float, ...]:
-        return tuple(map(rule, range(1, n + 1)))
-
-    grid = each(lambda j: j / 11 * (j / 11 - 1))
-    least = {
-        "watson": (
-            20,
-            _watson,
-            lambda j: 0.0,
-            {6: 2.28767005355231e-3, 9: 1.39976013809702e-6, 12: 4.72238110435319e-10},
-        ),
-        "penalty-1": (23, _penalty_1, float, {4: 2.24997750089994e-5, 10: 7.08765146709037e-5}),
-        "penalty-2": (24, _penalty_2, lambda j: 0.5, {4: 9.37629300735545e-6, 10: 2.93660537456746e-4}),
-    }
-    sized = [
-        SumOfSquares(number, f"{name}-{n}", residuals, each(start, n), value / 2)
-        for name, (number, residuals, start, values) in least.items()
-        for n, value in values.items()
-    ]
-    chebyquad = [
-        SumOfSquares(35, f"chebyquad-{n}", _chebyquad, each(lambda j, n=n: j / (n + 1), n), value / 2)
-        for n, value in {8: 3.51687372567793e-3, 9: 0.0, 10: 4.77271369637541e-3}.items()
-    ]
-    ones, n, m = each(lambda j: 1.0), 10, 20
+    grid = _each(lambda j: j / 11 * (j / 11 - 1))
+    ones, n, m = _each(lambda j: 1.0), 10, 20
     return [
-        *sized[:3],
+        *sized(20, "watson", _watson, lambda j, n: 0.0, _WATSON),
         SumOfSquares(21, "extended-rosenbrock", _rosenbrock, (-1.2, 1.0) * 5, 0.0),
         SumOfSquares(22, "extended-powell-singular", _powell_singular, (3.0, -1.0, 0.0, 1.0) * 3, 0.0),
-        *sized[3:],
-        SumOfSquares(25, "variably-dimensioned", _variably_dimensioned, each(lambda j: 1 - j / 10), 0.0),
-        SumOfSquares(26, "trigonometric", _trigonometric, each(lambda j: 0.1), 0.0, (2.79505612187847e-5 / 2,)),
-        SumOfSquares(27, "brown-almost-linear", _brown_almost_linear, each(lambda j: 0.5), 0.0, (0.5,)),
+        *sized(23, "penalty-1", _penalty_1, lambda j, n: float(j), _PENALTY_1),
+        *sized(24, "penalty-2", _penalty_2, lambda j, n: 0.5, _PENALTY_2),
+        SumOfSquares(25, "variably-dimensioned", _variably_dimensioned, _each(lambda j: 1 - j / 10), 0.0),
+        SumOfSquares(26, "trigonometric", _trigonometric, _each(lambda j: 0.1), 0.0, (2.79505612187847e-5 / 2,)),
+        SumOfSquares(27, "brown-almost-linear", _brown_almost_linear, _each(lambda j: 0.5), 0.0, (0.5,)),
         SumOfSquares(28, "boundary-value", _boundary_value, grid, 0.0),
         SumOfSquares(29, "integral-equation", _integral_equation, grid, 0.0),
-        SumOfSquares(30, "broyden-tridiagonal", _broyden_tridiagonal, each(lambda j: -1.0), 0.0),
-        SumOfSquares(31, "broyden-banded", _broyden_banded, each(lambda j: -1.0), 0.0),
+        SumOfSquares(30, "broyden-tridiagonal", _broyden_tridiagonal, _each(lambda j: -1.0), 0.0),
+        SumOfSquares(31, "broyden-banded", _broyden_banded, _each(lambda j: -1.0), 0.0),
         SumOfSquares(32, "linear-full-rank", _linear_full_rank(m), ones, (m - n) / 2),
         SumOfSquares(33, "linear-rank-1", _linear_rank_1(m), ones, m * (m - 1) / (8 * m + 4)),
         SumOfSquares(34, "linear-rank-1-zeros", _linear_rank_1_zeros(m), ones, (m * m + 3 * m - 6) / (8 * m - 12)),
-        *chebyquad,
+        *sized(35, "chebyquad", _chebyquad, lambda j, n: j / (n + 1), _CHEBYQUAD),
     ]

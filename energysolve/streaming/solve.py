@@ -39,6 +39,7 @@ class Summary:
     nonfinite: int
     resumed: int
     seconds: float
+    stalled: int = 0
 
 
 def solve_file(

@@ -164,7 +164,7 @@ def test_nan_is_refused():
         ([], "Expected a part"),
         ({}, "Expected a part"),
         ({"type": 3}, "Expected a part"),
-        ({"type": "os.system"}, "Unknown type 'os.system'; known are SGD"),
+        ({"type": "os.system"}, "Unknown type 'os.system'; known are LBFGS"),
         ({"type": "TorchOpt", "factory": None}, "Unknown type"),
         ({"type": "SGD"}, "SGD needs lr"),
         ({"type": "SGD", "lr": 1.0, "momentum": 0.9}, "SGD has no momentum; its fields are lr"),
