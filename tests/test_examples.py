@@ -59,7 +59,7 @@ def test_fit_curves(tmp_path):
     assert "NONFINITE" not in out
     inside, expected = (number(rf"truth: .*?([\d.]+)% {word}", out) for word in (r"\(", "expected"))
     assert abs(inside - expected) < 3
-    for name in ("all at once", r"LevenbergMarquardt\(\)"):
+    for name in (r"LevenbergMarquardt\(\)", r"LBFGS\(\)"):
         assert number(rf"{name} +\d+ +([\d.e-]+) SE", out) < 1e-3
         assert number(rf"{name} .* SE +([\d.e-]+)", out) < 0.01
     assert (tmp_path / "fits.png").stat().st_size > 10_000

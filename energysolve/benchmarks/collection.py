@@ -65,11 +65,11 @@ def scipy_collection(problems: Sequence[SumOfSquares], run: "Callable[[Counted, 
         for factor, start in zip(FACTORS, problem.starts(FACTORS), strict=True):
             counted = Counted(problem, start)
             try:
-                y = run(counted, start.numpy()) if counted.allowed < counted.initial else start
+                y = run(counted, start.numpy()) if counted.allowed < counted.initial else start.numpy()
             except Reached as reached:
                 y = reached.args[0]
             except ValueError:  # SciPy's, where residuals are not finite
-                y = start
+                y = start.numpy()
             cases.append(_case(problem, factor, torch.as_tensor(np.array(y)).unsqueeze(0), max(counted.evaluations, 1)))
     return cases
 

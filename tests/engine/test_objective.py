@@ -10,7 +10,7 @@ def test_energies_and_gradients_are_tracked_only_on_request():
     weight = torch.tensor(2.0, requires_grad=True)
     y = torch.tensor([[3.0], [1.0]], requires_grad=True)
     objective = Objective(lambda x, y: weight * y.square().sum(-1), None, Dense(2))
-    tracked = objective((y,), track=True)
+    tracked = objective.tracked()((y,))
     for plain in (objective((y,)), objective.checked((y,))):
         assert not plain.energy.requires_grad
         assert not plain.gradient[0].requires_grad
