@@ -7,8 +7,8 @@ from torch import Tensor
 
 ARMIJO = 1e-4
 """The share of the decrease predicted by the slope that a step must bring (Nocedal and Wright, Section 3.1)."""
-_LEAST, _MOST, _OUTSIDE = 1e-3, 0.5, 0.1
-"""How far a refusal shortens a step, and how far where the candidate is outside of the energy's domain."""
+_LEAST, _MOST = 0.1, 0.5
+"""How far a refusal shortens a step. Far shorter ones led L-BFGS astray where it fits curves."""
 REFUSALS = 40
 """Refusals in a row after which a sample has stalled: at a kink, shorter steps do not help."""
 
@@ -69,7 +69,7 @@ def shortened(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) -> 
     root = (a * a - slope * new_slope).clamp(min=0).sqrt()
     factor = 1 - (new_slope + root - a) / (new_slope - slope + 2 * root)
     factor = torch.where(factor.isfinite(), factor, _MOST)
-    return torch.where(new.isfinite(), factor.clamp(_LEAST, _MOST), _OUTSIDE)
+    return torch.where(new.isfinite(), factor.clamp(_LEAST, _MOST), _LEAST)
 
 
 def decide(
