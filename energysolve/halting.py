@@ -162,8 +162,9 @@ class Stationary(Halting):
     """The solver's default: neither the energy nor the slope tell of a lower answer.
 
     Fires where the last step changed the energy by at most ``rtol`` times the descent since iterate 0, and the norm of
-    the gradient is at most ``gradient_rtol`` times that at iterate 0; or where that norm is smaller still, by the
-    fourth root of the precision. A slow descent is never taken for a minimum.
+    the gradient is at most ``gradient_rtol`` times that at iterate 0; or where that norm
+    is at most ``eps ** 0.25 * gradient_rtol`` times that at iterate 0, whatever the energy did. A slow descent is
+    never taken for a minimum.
 
     Args:
         rtol: by default the 3/4 power of the precision of the energy (2e-12 in float64, 6e-6 in float32).

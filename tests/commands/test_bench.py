@@ -3,14 +3,13 @@
 import dataclasses
 import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from energysolve import SGD, EnergySolver, MLPEnergy, Never, Truncated, Uniform, Unroll, cli
+from energysolve import SGD, EnergySolver, MLPEnergy, Never, Truncated, Uniform, Unroll
 from energysolve.benchmarks import collection, families, iteration, memory, solving, steady, target
 from energysolve.benchmarks.plain_run import PlainRun
 from energysolve.benchmarks.products import Product, executed_flop, flop, iteration_products, multiplying
@@ -27,19 +26,10 @@ SMALL = ["--size", "3", "--width", "8", "--batch-size", "4", "--rounds", "2", "-
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
-    """Runs the command in a temporary folder; returns exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
+def run(run, monkeypatch):
+    """The command on a wide terminal, whose tables are not wrapped."""
     monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["energysolve", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            cli.main(list(arguments))
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return call
+    return run
 
 
 @pytest.fixture(autouse=True)
