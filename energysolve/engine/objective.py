@@ -23,6 +23,8 @@ class Objective:
         layout: which rows of the free variables belong to which sample.
         residual_function: ``residuals(context, *free) -> (batch, m)`` of a `LeastSquares` energy; None for others.
         track: whether energies, gradients and Hessian products carry gradients themselves.
+        overwrites: whether an optimizer may overwrite the tensors of the state that it is given: nobody looks at a
+            state after the step from it.
     """
 
     function: Callable[..., Tensor]
@@ -30,10 +32,11 @@ class Objective:
     layout: Layout
     residual_function: Callable[..., Tensor] | None = None
     track: bool = False
+    overwrites: bool = False
 
     def tracked(self) -> "Objective":
         """The same energy, whose gradients carry gradients themselves."""
-        return replace(self, track=True)
+        return replace(self, track=True, overwrites=False)
 
     def __call__(self, free: Any) -> Evaluation:
         """Energies and gradients at ``free``.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,7 +44,9 @@ class Solve:
     def untracked(self, context: Any, free: Any, watch: Callable[[Carry], Any] | None = None) -> tuple[Outcome, Any]:
         """The answers without gradients, and the observer that ``watch`` makes from iterate 0."""
         with torch.no_grad():
-            descent = self.descent(detach(context))
+            # Without observers of states, and without compiled code, nobody looks at a state once it has been replaced.
+            overwrites = watch is None and self.advance is Descent.advance
+            descent = self._descent(detach(context), self.layout, overwrites)
             carry = descent.start(detach(free))
             recording = Recording(self.recorder, carry, self.layout, self.optimizer.searches)
             last = None if watch is None else watch(carry)
@@ -51,7 +54,8 @@ class Solve:
             observers: tuple[Observer, ...] = tuple(observer for observer in watching if observer is not None)
             steps, sync = range(self.max_steps), self.sync_every
             if self.compact:
-                carry = run_compacted(descent, carry, steps, self._only, sync_every=sync, observers=observers)
+                only = partial(self._only, overwrites)
+                carry = run_compacted(descent, carry, steps, only, sync_every=sync, observers=observers)
             else:
                 carry = run(descent, carry, steps, sync_every=sync, advance=self.advance, observers=observers)
             return outcome(carry, recording.finish(carry.steps)), last
@@ -60,9 +64,9 @@ class Solve:
         """The encoded problems of the samples with these indices."""
         return self.encode(select_problems(self.x, samples, self.layout, self.select))
 
-    def _only(self, samples: Tensor) -> Descent:
-        return self._descent(detach(self.encoded(samples)), self.layout.select(samples)[0])
+    def _only(self, overwrites: bool, samples: Tensor) -> Descent:
+        return self._descent(detach(self.encoded(samples)), self.layout.select(samples)[0], overwrites)
 
-    def _descent(self, context: Any, layout: Layout) -> Descent:
-        objective = Objective(self.function, context, layout, self.residual_function)
+    def _descent(self, context: Any, layout: Layout, overwrites: bool = False) -> Descent:
+        objective = Objective(self.function, context, layout, self.residual_function, overwrites=overwrites)
         return Descent(objective, self.optimizer, self.halting)

@@ -39,6 +39,11 @@ class Evaluate(Protocol):
         """Of the free variables."""
         ...
 
+    @property
+    def overwrites(self) -> bool:
+        """Whether `InnerOptimizer.step` may overwrite the tensors of the state that it is given."""
+        ...
+
     def __call__(self, free: Any) -> Evaluation:
         """Energies and gradients at ``free``; an evaluation of the batch."""
         ...

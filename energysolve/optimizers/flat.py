@@ -16,10 +16,26 @@ def flatten(tree: Any) -> Tensor:
 
 
 def unflatten(matrix: Tensor, like: Any) -> Any:
-    """The tree with the structure and shapes of ``like`` that `flatten` maps to ``matrix``."""
+    """The tree with the structure and shapes of ``like`` that `flatten` maps to ``matrix``, without its padding."""
     leaves = tree_leaves(like)
-    parts = matrix.split([leaf.shape[1:].numel() for leaf in leaves], 1)
+    sizes = [leaf.shape[1:].numel() for leaf in leaves]
+    parts = matrix[:, : sum(sizes)].split(sizes, 1)
     return tree_unflatten(like, [part.view_as(leaf) for part, leaf in zip(parts, leaves, strict=True)])
+
+
+def padded(matrix: Tensor) -> Tensor:
+    """The matrix with columns of zeros up to a power of two, or to a multiple of 16.
+
+    Products of matrices then round alike in batches of any size, as their rows are aligned in memory alike.
+    """
+    columns = matrix.shape[1]
+    wanted = 1 << (columns - 1).bit_length() if columns <= 16 else -columns % 16 + columns
+    return matrix if wanted == columns else torch.nn.functional.pad(matrix, (0, wanted - columns))
+
+
+def unmoved(layout: Layout, moved: Tensor) -> Tensor:
+    """The samples ``(batch,)`` bool for which every entry of ``(rows, columns)`` is zero."""
+    return layout.sums(moved.abs().amax(1, keepdim=True)).squeeze(1) == 0
 
 
 def dot(layout: Layout, a: Tensor, b: Tensor) -> Tensor:

@@ -40,7 +40,12 @@ def rounding(energy: Tensor) -> Tensor:
     return 4 * torch.finfo(energy.dtype).eps * energy.abs()
 
 
-def sufficient(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) -> Tensor:
+def within_rounding(energy: Tensor, slope: Tensor) -> Tensor:
+    """Where the decrease that the slope predicts is within the rounding of the energy."""
+    return slope >= -8 * rounding(energy)
+
+
+def sufficient(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor, rounded: Tensor) -> Tensor:
     """The samples whose candidate is good enough.
 
     The energy must fall by a share of what the slope predicts. Where the prediction is within the rounding of the
@@ -52,12 +57,12 @@ def sufficient(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) ->
         new: at the candidate; infinite where it is not finite.
         slope: along the step at the iterate, negative.
         new_slope: along the step at the candidate.
+        rounded: see `within_rounding`.
     """
     falls = new <= energy + ARMIJO * slope
-    blurred = -slope <= 8 * rounding(energy)
     flatter = (new_slope.abs() <= 0.9 * slope.abs()) & (new <= energy + rounding(energy))
     downhill = (new_slope < 0) & (new <= energy)
-    return (slope < 0) & torch.where(blurred, flatter | downhill, falls)
+    return (slope < 0) & torch.where(rounded, flatter | downhill, falls)
 
 
 def shortened(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) -> Tensor:
@@ -89,12 +94,12 @@ def decide(
         grown: the factor by which lengths grow.
     """
     slope = search.slope
-    accepted = sufficient(energy, new, slope, new_slope) & ~lost
+    rounded = within_rounding(energy, slope)
+    accepted = sufficient(energy, new, slope, new_slope, rounded) & ~lost
     shorter = search.length * shortened(energy, new, slope, new_slope)
     longer = torch.where(new_slope > slope, 1.0, grown * search.length)
     refusals = torch.where(accepted, 0, search.refusals + 1)
-    blurred = (-slope <= 8 * rounding(energy)) & (refusals >= 3)
-    stalled = ~accepted & (lost | blurred | (refusals >= REFUSALS) | (slope == 0))
+    stalled = ~accepted & (lost | (rounded & (refusals >= 3)) | (refusals >= REFUSALS) | (slope == 0))
     return accepted, Search(torch.where(accepted, longer, shorter), slope, refusals, stalled)
 
 
@@ -108,17 +113,17 @@ def backtrack(
     A sample stalls after ``patience`` refusals in a row where energies are equal to rounding.
     """
     slope = search.slope
-    blurred = -slope <= 8 * rounding(energy)
+    rounded = within_rounding(energy, slope)
     flatter = (new_slope <= 0.9 * slope.abs()) & (new <= energy + rounding(energy))
-    accepted = (slope < 0) & torch.where(blurred, flatter, new <= energy + ARMIJO * slope) & ~lost
+    accepted = (slope < 0) & torch.where(rounded, flatter, new <= energy + ARMIJO * slope) & ~lost
     curved = new_slope > slope
     parabola = slope / torch.where(curved, slope - new_slope, slope)
     longer = torch.where(curved, parabola.clamp(_LEAST, 10.0), 4.0)
     # Where energies are equal to rounding, only slopes say how much shorter a step must be.
     by_slopes = torch.where(curved, parabola, _MOST).clamp(1e-3, _MOST)
-    shorter = torch.where(blurred & new.isfinite(), by_slopes, shortened(energy, new, slope, new_slope))
+    shorter = torch.where(rounded & new.isfinite(), by_slopes, shortened(energy, new, slope, new_slope))
     # Slightly less than the best length along the step: best lengths zigzag (Raydan and Svaiter, 2002).
     length = search.length * torch.where(accepted, longer, 0.8 * shorter)
     refusals = torch.where(accepted, 0, search.refusals + 1)
-    stalled = ~accepted & (lost | (blurred & (refusals >= patience)) | (refusals >= REFUSALS) | (slope == 0))
+    stalled = ~accepted & (lost | (rounded & (refusals >= patience)) | (refusals >= REFUSALS) | (slope == 0))
     return accepted, Search(length, slope, refusals, stalled)

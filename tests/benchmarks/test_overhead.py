@@ -66,6 +66,27 @@ def test_halting_and_best_so_far_cost_little(paper):
     report("paper's MLP against the same arithmetic by hand", paired(lambda: solve.minimize(x, y), by_hand, 31), 1.10)
 
 
+def test_a_trial_of_the_default_optimizer(paper):
+    """Trials of `LBFGS`, with all that is done at each of them, against as many evaluations by hand."""
+    energy, x, y = paper
+    trials = 20
+    solve = EnergySolver(energy, halting=BUSY, max_steps=trials)
+    assert (solve.minimize(x, y).evaluations == trials + 1).all()
+
+    def by_hand():
+        with torch.no_grad():
+            context = energy.encode(x)
+        for _ in range(trials + 1):
+            point = y.detach().requires_grad_()
+            torch.autograd.grad(energy.evaluate(context, point).sum(), point)
+
+    report(
+        "a trial of LBFGS against an evaluation of the paper's MLP",
+        paired(lambda: solve.minimize(x, y), by_hand, 31),
+        1.5,
+    )
+
+
 def test_encoding_the_problem_once_pays(paper):
     energy, x, y = paper
     solve = solver(energy)
