@@ -59,9 +59,15 @@ class Peer(NamedTuple):
 def peers(pool: Executor, workers: int) -> list[Peer]:
     """All of them; ``pool`` has ``workers`` processes."""
     return [
-        Peer("SciPy L-BFGS-B, one by one", "scipy.optimize", _scipy),
-        Peer(f"SciPy L-BFGS-B, {workers} processes", "scipy.optimize", partial(_scipy_in, pool, workers)),
-        Peer("SciPy least_squares lm, one by one", "scipy.optimize", _scipy_lm),
+        Peer("SciPy L-BFGS-B, gradient by hand", "scipy.optimize", _scipy),
+        Peer(
+            f"SciPy L-BFGS-B, gradient by hand, {workers} processes",
+            "scipy.optimize",
+            partial(_scipy_in, pool, workers),
+        ),
+        Peer("SciPy L-BFGS-B on the torch energy", "scipy.optimize", _scipy_on_torch, share=0.05),
+        Peer("SciPy least_squares lm", "scipy.optimize", partial(_scipy_lm, by_hand=False)),
+        Peer("SciPy least_squares lm, Jacobian by hand", "scipy.optimize", partial(_scipy_lm, by_hand=True)),
         Peer("pytorch-minimize l-bfgs, one by one", "torchmin", _torchmin, share=0.05),
         Peer("BoTorch batched L-BFGS-B", "botorch.optim.batched_lbfgs_b", _botorch),
         Peer("jaxopt LBFGS, vmap", "jaxopt", _jaxopt),
@@ -96,7 +102,18 @@ def _scipy_in(pool: Executor, workers: int, family: Family, rtol: float) -> Answ
     return _answers(found, evaluations)
 
 
-def _scipy_lm(family: Family, rtol: float) -> Answers:
+def _scipy_on_torch(family: Family, rtol: float) -> Answers:
+    """As a user of torch calls SciPy: the gradient of the same energy by autograd, problem by problem."""
+
+    def single(v: Any, row: Any) -> tuple[float, Any]:
+        y = torch.from_numpy(v).unsqueeze(0).requires_grad_()
+        energy = family.energy(row, y)
+        return energy.item(), torch.autograd.grad(energy.sum(), y)[0].squeeze(0).numpy()
+
+    return _answers(*solve_rows(single, family.x.split(1), family.y0.numpy(), rtol))
+
+
+def _scipy_lm(family: Family, rtol: float, *, by_hand: bool) -> Answers:
     least_squares = importlib.import_module("scipy.optimize").least_squares
     function = family.residuals
     assert function is not None
@@ -108,7 +125,7 @@ def _scipy_lm(family: Family, rtol: float) -> Answers:
         return function(v, row)[1]
 
     results = [
-        least_squares(residuals, start, jacobian, args=(row,), method="lm")
+        least_squares(residuals, start, jacobian if by_hand else "2-point", args=(row,), method="lm")
         for row, start in zip(family.x.numpy(), family.y0.numpy(), strict=True)
     ]
     return _answers([result.x for result in results], [result.nfev for result in results])

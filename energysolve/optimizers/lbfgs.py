@@ -15,19 +15,23 @@ from .search import Search, decide
 
 
 class _Pairs(NamedTuple):
-    """Inner products of the pairs of each sample, in the order of time, the newest last.
+    """Inner products of the pairs of each sample, in the order of the slots of the ring.
+
+    ``R`` is the matrix of the products of steps with later changes of the gradient, upper triangular in the order of
+    time. The inverse of a part of it that leaves out the oldest pairs is the same part of its inverse.
 
     Attributes:
-        upper: ``(batch, m, m)``, of steps with changes of the gradient, of a step with later changes only; the unit
-            matrix where pairs are unknown.
-        slopes: ``(batch, m, m)``, of changes of the gradient with each other; zero where pairs are unknown.
+        inverse: ``(batch, m, m)``, of ``R``; zero where pairs are unknown.
+        slopes: ``(batch, m, m)``, the products of changes of the gradient with each other.
+        curvatures: ``(batch, m)``, the diagonal of ``R``.
         scale: ``(batch,)``, the initial inverse curvature.
         known: ``(batch,)`` int64, how many pairs there are.
         slot: ``(batch,)`` int64, where the next pair goes.
     """
 
-    upper: Tensor
+    inverse: Tensor
     slopes: Tensor
+    curvatures: Tensor
     scale: Tensor
     known: Tensor
     slot: Tensor
@@ -78,12 +82,12 @@ class LBFGS(InnerOptimizer):
         return self.begin(free, Dense(len(tree_leaves(free)[0])))
 
     def begin(self, free, layout):
-        point = padded(flatten(free))
+        point, m = padded(flatten(free)), self.memory
         one = point.new_ones(layout.batch)
         none = torch.zeros_like(one, dtype=torch.int64)
-        unknown = [each.expand(layout.batch, -1, -1) for each in _unknown(one, self.memory)]
-        pairs = _Pairs(*unknown, one, none, none)
-        stack = point.new_zeros(len(point), 2 * self.memory, point.shape[1])
+        inverse, slopes = one.new_zeros(2, layout.batch, m, m)
+        pairs = _Pairs(inverse, slopes, one.new_zeros(layout.batch, m), one, none, none)
+        stack = point.new_zeros(len(point), 2 * m, point.shape[1])
         return LBFGSState(stack, point, torch.zeros_like(point), PerSample(pairs), PerSample(Search.begin(one)))
 
     def step(self, at, state, evaluate):
@@ -133,20 +137,10 @@ _AFRESH = 10
 """Refusals in a row after which a sample forgets its pairs."""
 
 
-def _unknown(like: Tensor, memory: int) -> tuple[Tensor, Tensor]:
-    """``upper`` and ``slopes`` of `_Pairs`, each ``(m, m)``, where no pair is known."""
-    zero = like.new_zeros(memory, memory)
-    return torch.eye(memory, dtype=like.dtype, device=like.device), zero
-
-
 def _forgotten(pairs: _Pairs, samples: Tensor) -> _Pairs:
     """Without the pairs of ``samples``, ``(batch,)`` bool."""
-    upper, slopes = _unknown(pairs.scale, pairs.upper.shape[-1])
-    return pairs._replace(
-        upper=torch.where(samples.view(-1, 1, 1), upper, pairs.upper),
-        slopes=torch.where(samples.view(-1, 1, 1), slopes, pairs.slopes),
-        known=torch.where(samples, 0, pairs.known),
-    )
+    inverse = torch.where(samples.view(-1, 1, 1), 0, pairs.inverse)
+    return pairs._replace(inverse=inverse, known=torch.where(samples, 0, pairs.known))
 
 
 def _with_new_pair(
@@ -156,34 +150,46 @@ def _with_new_pair(
 
     Returns:
         The state, the inner products ``(batch, 2, m)`` of the gradient with the steps and with the changes of the
-        gradient, the newest last, and the square of its norm, ``(batch,)``.
+        gradient, and the square of its norm, ``(batch,)``.
     """
     pairs: _Pairs = state.pairs.value
-    m = pairs.upper.shape[-1]
+    m = pairs.inverse.shape[-1]
     latest = torch.stack([point - state.point, gradient - state.gradient, gradient], 1)
     gram = layout.sums(torch.bmm(latest, latest.mT).flatten(1)).view(-1, 3, 3)
     length, square, curvature = gram[:, 0, 0], gram[:, 1, 1], gram[:, 0, 1]
     new = curvature > 1e-10 * (square * length).sqrt()
-    # The products of the change and of the gradient with what is known: (batch, change or gradient, step or change, m).
+    # Products with the known pairs, and with the new one in its slot: (batch, change or gradient, step or change, m).
     both = layout.sums(torch.bmm(latest[:, 1:], state.stack.mT).flatten(1)).view(-1, 2, 2, m)
-    places = torch.arange(m, device=new.device)
-    order = ((pairs.slot.unsqueeze(1) + places) % m).view(-1, 1, 1, m)
-    both = both.gather(3, order.expand(-1, 2, 2, m))
-    both = torch.where((places >= (m - pairs.known).unsqueeze(1)).view(-1, 1, 1, m), both, 0)
-    if_new = new.view(-1, 1, 1, 1)
-    both = torch.where(if_new, torch.cat([both[..., 1:], gram[:, 1:, :2].unsqueeze(3)], 3), both)
-    updated = PerSample(
-        _Pairs(
-            upper=torch.where(new.view(-1, 1, 1), _shifted(pairs.upper, both[:, 0, 0]), pairs.upper),
-            slopes=torch.where(new.view(-1, 1, 1), _bordered(pairs.slopes, both[:, 0, 1]), pairs.slopes),
-            scale=torch.where(new, curvature / torch.where(new, square, 1), pairs.scale),
-            known=torch.where(new, (pairs.known + 1).clamp(max=m), pairs.known),
-            slot=torch.where(new, (pairs.slot + 1) % m, pairs.slot),
-        )
+    here = (torch.arange(m, device=new.device) == pairs.slot.unsqueeze(1)) & new.unsqueeze(1)
+    both = torch.where(here.view(-1, 1, 1, m), gram[:, 1:, :2].unsqueeze(3), both)
+    earlier = torch.where(here, 0, both[:, 0, 0]).unsqueeze(2)
+    reciprocal = torch.where(new, curvature, 1).reciprocal().unsqueeze(1)
+    column = torch.where(here, reciprocal, torch.bmm(pairs.inverse, earlier).squeeze(2) * -reciprocal)
+    updated = _Pairs(
+        inverse=_replaced(pairs.inverse, pairs.slot, new, torch.where(here, reciprocal, 0), column, overwrites),
+        slopes=_replaced(pairs.slopes, pairs.slot, new, both[:, 0, 1], both[:, 0, 1], overwrites),
+        curvatures=torch.where(here, curvature.unsqueeze(1), pairs.curvatures),
+        scale=torch.where(new, curvature / torch.where(new, square, 1), pairs.scale),
+        known=torch.where(new, (pairs.known + 1).clamp(max=m), pairs.known),
+        slot=torch.where(new, (pairs.slot + 1) % m, pairs.slot),
     )
     stack = state.stack if overwrites else state.stack.clone()
     _write(stack, latest[:, :2], layout.spread(torch.stack([pairs.slot, new.long()], 1)))
-    return LBFGSState(stack, point, gradient, updated, state.search), both[:, 1], gram[:, 2, 2]
+    return LBFGSState(stack, point, gradient, PerSample(updated), state.search), both[:, 1], gram[:, 2, 2]
+
+
+def _replaced(matrix: Tensor, slot: Tensor, new: Tensor, row: Tensor, column: Tensor, overwrites: bool) -> Tensor:
+    """The matrix ``(batch, m, m)`` with a row and column ``(batch, m)`` in the slot of the samples that are ``new``."""
+    places = [(axis, slot.view(-1, 1, 1).expand_as(values.unsqueeze(axis))) for axis, values in ((1, row), (2, column))]
+    if_new = new.view(-1, 1, 1)
+    values = [
+        torch.where(if_new, values.unsqueeze(axis), matrix.gather(axis, index))
+        for (axis, index), values in zip(places, (row, column), strict=True)
+    ]
+    matrix = matrix if overwrites else matrix.clone()
+    for (axis, index), each in zip(places, values, strict=True):
+        matrix.scatter_(axis, index, each)
+    return matrix
 
 
 def _write(stack: Tensor, pair: Tensor, where: Tensor) -> None:
@@ -196,33 +202,14 @@ def _write(stack: Tensor, pair: Tensor, where: Tensor) -> None:
     flat.index_copy_(0, index, torch.where(where[:, 1].view(-1, 1, 1) > 0, pair, old).flatten(0, 1))
 
 
-def _shifted(products: Tensor, column: Tensor) -> Tensor:
-    """The products ``(batch, m, m)`` without those of the oldest pair; those of the newest are the last column."""
-    shifted = torch.nn.functional.pad(products[:, 1:, 1:], (0, 1, 0, 1))
-    shifted[:, :, -1] = column
-    return shifted
-
-
-def _bordered(products: Tensor, column: Tensor) -> Tensor:
-    """Like `_shifted`, of symmetric products: those of the newest pair are also the last row."""
-    shifted = _shifted(products, column)
-    shifted[:, -1] = column
-    return shifted
-
-
 def _direction(state: LBFGSState, gradient: Tensor, along: Tensor, layout: Layout) -> Tensor:
     """``-H gradient``, ``(rows, columns)``, by the compact form of the inverse (Byrd, Nocedal and Schnabel, 1994)."""
     pairs: _Pairs = state.pairs.value
-    m = pairs.upper.shape[-1]
     scale = pairs.scale.view(-1, 1, 1)
     with_steps, with_slopes = along.unsqueeze(3).unbind(1)
-    u = torch.linalg.solve_triangular(pairs.upper, with_steps, upper=True)
-    inner = pairs.slopes @ u - with_slopes
-    right = torch.addcmul(scale * inner, pairs.upper.diagonal(dim1=1, dim2=2).unsqueeze(2), u)
-    v = torch.linalg.solve_triangular(pairs.upper.mT, right, upper=False)
-    # From the order of time to that of the slots. Unknown pairs have the weight 0.
-    order = (torch.arange(m, device=gradient.device) - pairs.slot.unsqueeze(1)) % m
-    weights = torch.stack([-v, scale * u], 1).squeeze(3).gather(2, order.unsqueeze(1).expand(-1, 2, m))
-    return torch.addcmul(
-        combine(layout, state.stack, weights.flatten(1)), layout.spread(-pairs.scale.unsqueeze(1)), gradient
-    )
+    u = torch.bmm(pairs.inverse, with_steps)
+    inner = torch.bmm(pairs.slopes, u) - with_slopes
+    v = torch.bmm(pairs.inverse.mT, torch.addcmul(scale * inner, pairs.curvatures.unsqueeze(2), u))
+    weights = torch.cat([-v, scale * u], 1).squeeze(2)
+    along_pairs = combine(layout, state.stack, weights)
+    return torch.addcmul(along_pairs, layout.spread(-pairs.scale.unsqueeze(1)), gradient)
