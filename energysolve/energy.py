@@ -4,11 +4,25 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+
+class Normalized(NamedTuple):
+    """Problems in units in which initial answers, step sizes and tolerances mean the same for all of them.
+
+    Attributes:
+        x: the problems in these units.
+        unit: ``(batch,)``, the answers to the problems as they were given are ``unit`` times those to ``x``.
+        energy: ``(batch,)``, and their energies are ``energy`` times those at ``x``.
+    """
+
+    x: Any
+    unit: Float[Tensor, " batch"]
+    energy: Float[Tensor, " batch"]
 
 
 class Energy(nn.Module):
@@ -42,6 +56,23 @@ class Energy(nn.Module):
     def forward(self, x: Any, y: Any, *z: Any) -> Float[Tensor, " batch"]:
         """``evaluate(encode(x), y[, z])``."""
         return self.evaluate(self.encode(x), y, *z)
+
+    def normalized(self, x: Any) -> Normalized | None:
+        """The problems in units of their own, in which a solver then works; by default None, for those as given.
+
+        Its tolerances and the initial answers that it draws are in these units. Answers, energies and records are not,
+        nor are initial answers that are given or computed from ``x``. Override it for an energy whose minimum scales
+        with the problem.
+        """
+        return None
+
+    def accepts(self, x: Any, y: Any) -> Bool[Tensor, " batch"] | None:
+        """Whether answers solve their problems, by a test other than the energy; by default None, for no test.
+
+        A solver asks once, at its answers. Converged samples that fail get the status ``REJECTED``. Override it for an
+        energy that is valid for problems of some kind only, where an answer shows whether its problem is of that kind.
+        """
+        return None
 
     def __add__(self, other: Any) -> "Energy":
         return WeightedSum((self, other)) if _is_energy(other) else NotImplemented

@@ -34,6 +34,17 @@ def write_json(path: Path, content: Any, indent: int = 1) -> None:
     write_atomic(path, (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode())
 
 
+def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU and contiguous; those that share memory are copied, since safetensors rejects them."""
+    found, seen = {}, set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        memory = plain.untyped_storage().data_ptr()
+        found[name] = plain.clone() if memory in seen else plain
+        seen.add(memory)
+    return found
+
+
 def tensors_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:
     """SHA-256 of tensors (names, dtypes, shapes and bytes, in the order of the names), and of a text before them."""
     digest = hashlib.sha256(text.encode())

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch_geometric.data import Batch, Data
+from torch_geometric.data import Batch, Data, HeteroData
+from torch_geometric.data.data import BaseData
 
 from .layout import Layout, Segment, default_layout, default_selection
 from .ragged import Ragged, rows_select
@@ -18,9 +19,36 @@ node numbers, which continue from graph to graph."""
 
 @default_layout.register
 def edge_layout(x: Batch) -> Layout:
-    """One row of ``y`` for each edge, in the order of ``edge_index``; each graph is a sample."""
+    """One row of ``y`` for each edge, in the order of ``edge_index``; each graph is a sample.
+
+    Raises:
+        ValueError: if the batch has no ``edge_index`` or several, or no ``batch``.
+    """
+    if isinstance(x, HeteroData):
+        raise ValueError(
+            f"x is a batch of HeteroData with the kinds of edges {x.edge_types}, so the rows of its answers are "
+            "unknown. Give the solver layout= and select=, functions for such an x, or convert the graphs by "
+            "graph.to_homogeneous() before Batch.from_data_list(graphs)."
+        )
+    missing = [name for name in ("edge_index", "batch") if getattr(x, name, None) is None]
+    if missing:
+        raise ValueError(
+            f"x is a batch of graphs without {' and '.join(missing)}, but answers belong to the edges unless "
+            "the solver says otherwise. Give each graph an edge_index of shape (2, edges), 0 edges included, and "
+            "join them by Batch.from_data_list(graphs); for answers on the nodes, give the solver "
+            "layout=lambda x: Segment(x.batch, x.num_graphs)."
+        )
     sources = x["edge_index"][0]
     return Segment(x["batch"][sources], x.num_graphs)
+
+
+@default_layout.register
+def refuse_single_graphs(x: BaseData) -> Layout:
+    """Raise a ValueError: what is not a batch has no number of samples."""
+    raise ValueError(
+        f"x is a single {type(x).__name__}, not a batch of graphs. Pass "
+        "torch_geometric.data.Batch.from_data_list([x]), with one graph or several."
+    )
 
 
 def split_graphs(batch: Batch) -> dict[str, Any]:

@@ -200,6 +200,8 @@ class Segment(Layout):
 @singledispatch
 def default_layout(x: Any) -> Layout:
     """`layout_of` for one type of ``x``; other types register their own."""
+    if not isinstance(x, Tensor):
+        _check_no_graphs_within(x)
     tensor = first_tensor(x)
     if tensor is None:
         raise ValueError(
@@ -262,8 +264,23 @@ def select_problems(
 
 def _load_adapters(x: Any) -> None:
     """Import the adapter modules for the package that the type of ``x`` comes from."""
-    for package in {base.__module__.partition(".")[0] for base in type(x).__mro__} & _ADAPTERS.keys():
+    for package in _adapted_packages(x):
         import_module(_ADAPTERS[package])
+
+
+def _adapted_packages(x: Any) -> set[str]:
+    return {base.__module__.partition(".")[0] for base in type(x).__mro__} & _ADAPTERS.keys()
+
+
+def _check_no_graphs_within(x: Any) -> None:
+    """Raise a ValueError for graphs inside a list, tuple or dict: their first tensor has rows of nodes or edges."""
+    for part in tree_leaves(x):
+        if not isinstance(part, Tensor) and _adapted_packages(part):
+            raise ValueError(
+                f"x is a {type(x).__name__} that holds a {type(part).__name__}, so its samples are unknown. Pass "
+                "graphs as one batch, torch_geometric.data.Batch.from_data_list(graphs), with everything else as "
+                "attributes of the graphs; or give the solver layout= and select=, functions for an x of your own kind."
+            )
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:

@@ -23,6 +23,9 @@ class Status(IntEnum):
     STALLED = 3
     """No step of the optimizer lowers the energy by more than its rounding: the answer is as low as the precision can
     tell, or the energy has a kink there."""
+    REJECTED = 4
+    """The criterion fired, but the answer failed the energy's own test (see `Energy.accepts`): the problem is not of
+    the kind that the energy solves, such as a matrix without an inverse, or the precision does not suffice for it."""
 
 
 class NonfiniteError(RuntimeError):
@@ -30,7 +33,8 @@ class NonfiniteError(RuntimeError):
 
 
 class NotConvergedError(RuntimeError):
-    """Raised by `Solution.raise_for_status(strict=True)` for samples that reached the limit of steps."""
+    """Raised by `Solution.raise_for_status` for samples whose answer was rejected or, with ``strict=True``, for those
+    that reached the limit of steps."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +98,20 @@ class Solution:
 
         Raises:
             NonfiniteError: if a sample ended as ``NONFINITE``; the message lists the indices.
-            NotConvergedError: with ``strict``, if a sample ended as ``MAX_STEPS``.
+            NotConvergedError: if a sample ended as ``REJECTED``, or with ``strict`` as ``MAX_STEPS``.
         """
         bad = (self.status == Status.NONFINITE).nonzero().flatten()
         if len(bad):
             raise NonfiniteError(
                 f"The energy or its gradient became NaN or infinite in {len(bad)} of {len(self.status)} samples: "
                 f"{_listed(bad)}. Their y is the last finite iterate. A smaller step size usually helps."
+            )
+        rejected = (self.status == Status.REJECTED).nonzero().flatten()
+        if len(rejected):
+            raise NotConvergedError(
+                f"The answers to {len(rejected)} of {len(self.status)} samples failed the energy's own test: "
+                f"{_listed(rejected)}. Their problems are not of the kind that the energy solves, or need more "
+                "precision (solver.double() and problems in float64)."
             )
         unfinished = (self.status == Status.MAX_STEPS).nonzero().flatten()
         if strict and len(unfinished):

@@ -24,6 +24,7 @@ from .pretrained.saving import Pretrained
 from .recorders import Nothing, Recorder
 from .solution import Solution
 from .trees import tree_leaves, tree_map
+from .units import Units, checked, units_of
 
 
 class EnergySolver(Pretrained, nn.Module):
@@ -178,10 +179,11 @@ class EnergySolver(Pretrained, nn.Module):
         Returns:
             ``(y, z)``, with the gradients of the solver's ``differentiation``; ``z`` is None without a scratchpad.
         """
-        solve, free = self._prepare(x, y, z, self.max_steps, generator)
+        solve, free, units = self._prepare(x, y, z, self.max_steps, generator)
         differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
         free = differentiation.descend(solve, free)
-        return free if len(free) == 2 else (free[0], None)
+        y = free[0] if units is None else units.out_of(free[0])
+        return y, free[1] if len(free) == 2 else None
 
     def forward(self, x: Any, y: Any = None, z: Any = None, **options: Any) -> Solution:
         """`minimize`."""
@@ -252,7 +254,7 @@ class EnergySolver(Pretrained, nn.Module):
         return replace(kept, **{name: getattr(found, name)[best] for name in names})
 
     def _once(self, x, y, z, max_steps, generator) -> Solution:
-        solve, free = self._prepare(x, y, z, max_steps, generator)
+        solve, free, units = self._prepare(x, y, z, max_steps, generator)
         if solve.layout.batch == 0:
             return _empty(free)
         differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
@@ -260,14 +262,19 @@ class EnergySolver(Pretrained, nn.Module):
         y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
         with torch.no_grad():
             gradient_norm = solve.layout.norm(self.optimizer.residual(found.at._replace(layout=solve.layout)))
-        return Solution(
+        solution = Solution(
             y, z, found.at.energy, found.steps, found.status, found.record, found.evaluations, gradient_norm
         )
+        return checked(self.energy, x, solution if units is None else units.solution(solution))
 
-    def _prepare(self, x, y, z, max_steps, generator) -> tuple[Solve, Any]:
-        """The settings of one solve, and the initial free variables."""
+    def _prepare(self, x, y, z, max_steps, generator) -> tuple[Solve, Any, Units | None]:
+        """The settings of one solve, the initial free variables, and the units that both are in."""
         layout = self.layout_of(x)
+        units = units_of(self.energy, x, layout)
         free = self._initial(x, y, z, layout, generator)
+        if units is not None:
+            units, free = units.entered(free, self.init if y is None else None)
+            x = units.normalized.x
         encode, evaluate = encode_and_evaluate(self.energy)
         solve = Solve(
             x=x,
@@ -276,7 +283,7 @@ class EnergySolver(Pretrained, nn.Module):
             layout=layout,
             optimizer=self.optimizer,
             halting=self.halting,
-            recorder=self.recorder,
+            recorder=self.recorder if units is None else units.recorder(self.recorder),
             max_steps=max_steps,
             sync_every=self.sync_every or (1 if tree_leaves(free)[0].device.type == "cpu" else 10),
             select=self.select,
@@ -285,7 +292,7 @@ class EnergySolver(Pretrained, nn.Module):
             parameters=tuple(self.parameters()) if torch.is_grad_enabled() else (),
             residual_function=self.energy.residuals if isinstance(self.energy, LeastSquares) else None,
         )
-        return solve, free
+        return solve, free, units
 
     def _initial(self, x, y, z, layout, generator) -> Any:
         if y is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from ..files import write_atomic, write_json
+from ..files import unshared, write_atomic, write_json
 from ..pretrained.files import CONFIG, WEIGHTS
 from .base import Baseline
 from .feedforward import Feedforward
@@ -35,9 +35,7 @@ def save(model: Baseline, folder: str | Path) -> None:
     name = type(model).__name__
     if _KINDS.get(name) is not type(model):
         raise TypeError(f"{name} cannot be saved; the baselines that can are: {', '.join(_KINDS)}.")
-    weights = safetensors.torch.save(
-        {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
-    )
+    weights = safetensors.torch.save(unshared(model.state_dict()))
     config = {"class": name, "config": model.config(), "sha256": hashlib.sha256(weights).hexdigest()}
     folder.mkdir(parents=True, exist_ok=True)
     # The weights first: a folder counts as complete once it has its configuration.

@@ -27,7 +27,6 @@ from .common import (
     find_domain,
     task_help,
 )
-from .progress import ProgressBar
 
 _EVALUATION_PROBLEMS = 1000
 _SCHEDULES: dict[str, type[Schedule]] = {"one-cycle": OneCycle, "constant": Constant, "cosine": Cosine}
@@ -105,7 +104,7 @@ def train(
         start_trackers(trainer.accelerator, domain.name, chosen.to_json(), after)
     main = trainer.accelerator.is_main_process
     console = Console(quiet=not main)
-    seconds = _fit(console, trainer, chosen.iterations, checkpoints, resume)
+    seconds = _fit(console, trainer, chosen.iterations, checkpoints, resume, overwrite)
     trainer.accelerator.end_training()
     if main:
         about = {"task": domain.name, "preset": preset, "settings": chosen.to_json(), "seconds": round(seconds, 1)}
@@ -142,26 +141,21 @@ def _check_folder(folder: Path, overwrite: bool, resume: bool, checkpoints: Chec
     if resume and checkpoints is None:
         raise CommandError("--resume needs checkpoints: leave out --checkpoint-every 0.")
     check_free_to_write(folder, (WEIGHTS, CONFIG), overwrite or resume)
-    old = checkpoints.iterations() if checkpoints and not resume else []
-    if checkpoints and old and not overwrite:
-        raise CommandError(
-            f"{checkpoints.folder} holds checkpoints of another run, the latest after iteration {old[-1]}. Continue "
-            "it with --resume, start again with --overwrite, or choose another --output."
-        )
-    for iteration in old:
-        checkpoints.path(iteration).unlink(missing_ok=True)  # pyright: ignore
+    if checkpoints and not (resume or overwrite):
+        with command_errors(CheckpointError):
+            checkpoints.check_free()
 
 
-def _fit(console: Console, trainer: Any, iterations: int, checkpoints: Checkpoints | None, resume: bool) -> float:
+def _fit(
+    console: Console, trainer: Any, iterations: int, checkpoints: Checkpoints | None, resume: bool, overwrite: bool
+) -> float:
     """Train with a progress bar; returns the time in seconds."""
     started = time.perf_counter()
-    bar = ProgressBar(console)
+    overwrite = overwrite and checkpoints is not None
     try:
-        with bar, command_errors(NonfiniteLossError, CheckpointError):
-            trainer.fit(iterations, callbacks=[bar], checkpoints=checkpoints, resume=resume)
-    except KeyboardInterrupt:
-        console.print(f"Interrupted after {bar.iteration} of {iterations} iterations; no solver was saved.")
-        if bar.checkpoint:
-            console.print(f"The same command with --resume continues from {bar.checkpoint}.", soft_wrap=True)
+        with command_errors(NonfiniteLossError, CheckpointError):
+            trainer.fit(iterations, checkpoints=checkpoints, resume=resume, overwrite=overwrite, progress=True)
+    except KeyboardInterrupt as error:
+        console.print(f"{error} No solver was saved.", soft_wrap=True, highlight=False)
         raise typer.Exit(130) from None
     return time.perf_counter() - started

@@ -22,7 +22,9 @@ def _structured_completion(task: Completion, settings: Settings) -> EnergySolver
     # of the factors, about max(rows, columns) / sqrt(rank); in tiny problems the prior adds as much to it.
     step_size = min(0.1, math.sqrt(task.rank / 10) / max(task.rows, task.columns))
     return EnergySolver(
-        FactoredCompletion(task.rows, task.columns, task.rank, noise=task.noise, penalty=2.0, shrinkage=0.9),
+        FactoredCompletion(
+            task.rows, task.columns, task.rank, noise=task.noise, penalty=2.0, shrinkage=0.9, believed=(0.5, 10.0)
+        ),
         Momentum(step_size),
         init=FromInput(),
         halting=GradientNorm(1e-2),

@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..files import write_atomic, write_json
+from ..files import unshared, write_atomic, write_json
 from ..version import __version__
 from .card import model_card, unedited
 from .registry import ENERGIES, has_config, name_is_taken
@@ -152,8 +152,7 @@ def _tensors(energy: Any) -> dict[str, Tensor]:
     other = [name for name, value in state.items() if not isinstance(value, Tensor)]
     if other:
         raise TypeError(f"The energy has state that is not a tensor ({', '.join(other)}) and cannot be saved.")
-    # Cloned, because safetensors rejects tensors that share memory, as tied weights do.
-    return {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    return unshared(state)
 
 
 def _energy_config(energy: nn.Module) -> dict[str, Any] | None:

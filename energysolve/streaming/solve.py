@@ -40,6 +40,7 @@ class Summary:
     resumed: int
     seconds: float
     stalled: int = 0
+    rejected: int = 0
 
 
 def solve_file(

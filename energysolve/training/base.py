@@ -1,6 +1,9 @@
 """What all trainers do: iterations, guarded updates, events and checkpoints."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,10 +16,14 @@ from .batches import Batch, Batches
 from .callbacks import Callback, Delayed, Progress
 from .checkpoints import Checkpoints
 from .config import TrainingConfig
+from .identity import described, start_of
+from .interrupts import Interrupts
+from .progress import ProgressBar
 from .replay import ReplayBuffer
 from .state import RunState, restore, snapshot
 from .update import NonfiniteLossError, Updater
 
+_LOG = logging.getLogger("energysolve.training")
 _MAX_FAILURES = 100
 """Batches in a row that may be skipped; training stops at one more."""
 
@@ -49,11 +56,13 @@ class BaseTrainer:
         self.device = self.accelerator.device
         self.generator = _generator(generator, self.device)
         self.callbacks: list[Callback] = []
+        self._bar: ProgressBar | None = None
         self.batches = Batches(task, config.batch_size, start, replay, self.generator, self.accelerator)
         model.to(self.device)
         self._updater = Updater(loss, config, self.accelerator)
         self.optimizer = self._updater.optimizer
         self.state = RunState(config, model, self.optimizer, self.generator, self.device, replay)
+        self.state.identity = {"task": described(task), "model": {"class": type(model).__qualname__}}
 
     @property
     def trained_model(self) -> Any:
@@ -83,27 +92,87 @@ class BaseTrainer:
         callbacks: Iterable[Callback] = (),
         checkpoints: Checkpoints | None = None,
         resume: bool = False,
+        overwrite: bool = False,
+        progress: bool = False,
     ) -> None:
         """Train.
 
+        Ctrl-C ends the run after the present iteration, with a checkpoint if there are ``checkpoints``; a second one
+        ends it at once. The KeyboardInterrupt says in one line where the run can be continued.
+
         Args:
-            iterations: the number of parameter updates, those before an interruption included.
+            iterations: the number of parameter updates, those before an interruption included. A finished run may be
+                resumed with more; see `Schedule` for its learning rate.
             callback: called after each iteration, on the main process.
             callbacks: receive all events, see `Callback`.
-            checkpoints: where and how often to write checkpoints.
+            checkpoints: where and how often to write checkpoints; the folder must hold none, unless ``resume`` or
+                ``overwrite`` is given.
             resume: continue from the latest checkpoint; start a new run if there is none.
+            overwrite: delete the checkpoints in the folder and start a new run.
+            progress: show a progress bar with the loss, the learning rate and the validations, as the command does.
 
         Raises:
             NonfiniteLossError: if the loss or its gradient becomes NaN or infinite and such batches are not skipped.
-                The parameters are those before that iteration; the message names the last checkpoint.
-            CheckpointError: if a checkpoint cannot be written or read, or is of another run.
+                The model is as it was before that iteration; the message names the last checkpoint.
+            CheckpointError: if a checkpoint cannot be written or read, is of another run, or would be lost.
+            ValueError: for ``resume`` or ``overwrite`` without ``checkpoints``, or both together.
         """
-        self.state.begin(iterations)
         self.callbacks = [*callbacks, *([_OnIteration(callback)] if callback else [])]
-        if resume and checkpoints and (latest := checkpoints.latest()):
+        latest = self._found(checkpoints, resume, overwrite)
+        self._bar = ProgressBar() if progress and self.accelerator.is_main_process else None
+        self.callbacks += [self._bar] if self._bar else []
+        with self._bar or nullcontext(), Interrupts() as interrupts:
+            try:
+                self._begin(iterations, checkpoints, latest, resume)
+                self._run(iterations, checkpoints, interrupts)
+            except KeyboardInterrupt as error:
+                raise KeyboardInterrupt(self._interruption(checkpoints)) from (error if error.args else None)
+
+    def step(self) -> Tensor:
+        """Do one iteration outside of `fit`, and return its detached loss, shape (). Raises the same errors."""
+        if self.state.scheduler is None:
+            self.state.begin(0)
+        self._updater.begin()
+        loss, good = self._iterate()
+        if not self.config.skip_nonfinite and not bool(good):
+            raise NonfiniteLossError.at(self.iteration, loss.item())
+        return loss
+
+    def _found(self, checkpoints: Checkpoints | None, resume: bool, overwrite: bool) -> Path | None:
+        """The checkpoint to resume from, if any; otherwise the folder holds no checkpoints."""
+        if resume and overwrite:
+            raise ValueError("resume=True continues the run in the folder and overwrite=True deletes it: choose one.")
+        if checkpoints is None:
+            if resume or overwrite:
+                name = "resume" if resume else "overwrite"
+                raise ValueError(f"{name}=True needs the folder of the run: pass checkpoints=Checkpoints(folder).")
+            return None
+        if resume:
+            return checkpoints.latest()
+        if not overwrite:
+            checkpoints.check_free()
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            checkpoints.clear()
+        self.accelerator.wait_for_everyone()
+        return None
+
+    def _begin(self, iterations: int, checkpoints: Checkpoints | None, latest: Path | None, resume: bool) -> None:
+        """Start a run, or load the checkpoint ``latest``, and say so."""
+        self.state.begin(iterations)
+        self._updater.begin()
+        if checkpoints is None or latest is None:
+            self.state.start = start_of(self.model, self.generator)
+            if resume and checkpoints is not None:
+                self._say(f"There is no checkpoint in {checkpoints.folder}: a new run starts.")
+        else:
             example = None if self.replay is None else self.batches.example()
-            restore(self.state, *checkpoints.load(latest), example)
+            restore(self.state, *checkpoints.load(latest), example, checkpoints.same_start)
+            left = f"of {iterations}" if self.iteration < iterations else f"of {iterations}; nothing is left to do"
+            self._say(f"Resumed from {latest} after iteration {self.iteration} {left}.")
         self._notify("on_start", self.iteration, iterations)
+
+    def _run(self, iterations: int, checkpoints: Checkpoints | None, interrupts: Interrupts) -> None:
         delayed = Delayed()
         while self.iteration < iterations and not self._exhausted():
             lr = float(self.optimizer.param_groups[0]["lr"])
@@ -111,20 +180,34 @@ class BaseTrainer:
             delayed.push((self.iteration, lr), torch.stack([loss, good.to(loss.dtype)]))
             self._report(delayed.arrived(), checkpoints)
             self._validate()
-            if checkpoints is not None and checkpoints.due(self.iteration, iterations):
+            # Processes are interrupted at different iterations, and would wait for each other.
+            stop = interrupts.asked and self.accelerator.num_processes == 1
+            if checkpoints is not None and (stop or checkpoints.due(self.iteration, iterations)):
                 self._report(delayed.arrived(wait=True), checkpoints)  # raises before a failed iteration is saved
                 self._save(checkpoints)
+            if interrupts.asked:
+                raise KeyboardInterrupt
         self._report(delayed.arrived(wait=True), checkpoints)
         self._finish()
+        if interrupts.asked:
+            raise KeyboardInterrupt
 
-    def step(self) -> Tensor:
-        """Do one iteration outside of `fit`, and return its detached loss, shape (). Raises the same errors."""
-        if self.state.scheduler is None:
-            self.state.begin(0)
-        loss, good = self._iterate()
-        if not self.config.skip_nonfinite and not bool(good):
-            raise NonfiniteLossError.at(self.iteration, loss.item())
-        return loss
+    def _interruption(self, checkpoints: Checkpoints | None) -> str:
+        latest = checkpoints.latest() if checkpoints else None
+        if latest:
+            kept = f"resume=True (--resume) continues from {latest}"
+        else:
+            kept = "there is no checkpoint to continue from" + (
+                "" if checkpoints else "; pass checkpoints= to write some"
+            )
+        return f"Interrupted after {self.iteration} of {self.iterations} iterations; {kept}."
+
+    def _say(self, line: str) -> None:
+        """Print a line with the progress bar, or log it."""
+        if self._bar is not None:
+            self._bar.say(line)
+        elif self.accelerator.is_main_process:
+            _LOG.warning(line)
 
     def __repr__(self) -> str:
         task = type(self.task).__name__ if type(self.task).__repr__ is object.__repr__ else repr(self.task)
@@ -165,7 +248,7 @@ class BaseTrainer:
         loss: Any = self.accelerator.reduce(torch.stack(losses).mean(), reduction="mean")
         good = self._updater.step(loss)
         self.batches.store(solved, good)
-        self.state.advance()
+        self.state.advance(bool(good) if self._updater.waits else good)
         return loss, good
 
     def _report(self, arrived: Iterator[tuple[Any, list[float]]], checkpoints: Checkpoints | None) -> None:

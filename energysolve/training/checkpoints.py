@@ -12,7 +12,7 @@ import safetensors.torch
 from torch import Tensor
 
 from ..checks import check_whole
-from ..files import tensors_digest, write_atomic
+from ..files import tensors_digest, unshared, write_atomic
 
 FORMAT_VERSION = 1
 _NAME = re.compile(r"iteration-(\d{8})\.safetensors")
@@ -36,11 +36,14 @@ class Checkpoints:
         folder: created with the first checkpoint.
         every: the number of iterations between checkpoints; the last iteration always gets one.
         keep: the number of newest checkpoints to keep, 1 or more. The one with the lowest validation error is kept too.
+        same_start: a run is resumed only by one that would start from the same weights and random numbers. Pass False
+            for a model whose initial weights no seed determines.
     """
 
     folder: Path
     every: int = 1000
     keep: int = 2
+    same_start: bool = True
 
     def __post_init__(self):
         object.__setattr__(self, "folder", Path(self.folder))
@@ -53,6 +56,20 @@ class Checkpoints:
     def path(self, iteration: int) -> Path:
         """The checkpoint file of an iteration."""
         return self.folder / f"iteration-{iteration:08d}.safetensors"
+
+    def check_free(self) -> None:
+        """Raise a CheckpointError if the folder holds checkpoints."""
+        found = self.iterations()
+        if found:
+            raise CheckpointError(
+                f"{self.folder} holds checkpoints of another run, the latest after iteration {found[-1]}. Continue it "
+                "with resume=True (--resume), delete it with overwrite=True (--overwrite), or choose another folder."
+            )
+
+    def clear(self) -> None:
+        """Delete all checkpoints in the folder."""
+        for iteration in self.iterations():
+            self.path(iteration).unlink(missing_ok=True)
 
     def save(
         self, iteration: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], best: int | None = None
@@ -114,7 +131,7 @@ class Checkpoints:
 
 def encode(tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> bytes:
     """The content of a checkpoint file."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    plain = unshared(tensors)
     text = json.dumps(state)
     header = {"version": str(FORMAT_VERSION), "sha256": tensors_digest(plain, text), "state": text}
     return safetensors.torch.save(plain, metadata=header)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
@@ -17,6 +18,10 @@ class Schedule(ABC):
     `energysolve.pretrained.serialization.register`.
     """
 
+    depends_on_length: ClassVar[bool] = True
+    """Whether the learning rates depend on the number of iterations of the run. If so, a finished run is prolonged by a
+    new schedule over the iterations that are added."""
+
     @abstractmethod
     def build(self, optimizer: Optimizer, iterations: int) -> LRScheduler:
         """The scheduler of a run of ``iterations`` iterations, which steps it once per iteration."""
@@ -25,6 +30,8 @@ class Schedule(ABC):
 @dataclass(frozen=True)
 class Constant(Schedule):
     """A constant learning rate, as in the paper."""
+
+    depends_on_length: ClassVar[bool] = False
 
     def build(self, optimizer, iterations):
         return ConstantLR(optimizer, factor=1.0, total_iters=0)

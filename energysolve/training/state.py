@@ -12,8 +12,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..version import __version__
+from .buffers import copy_buffers
 from .checkpoints import CheckpointError
 from .config import TrainingConfig
+from .identity import random_digest, start_of, weights_digest
 from .replay import ReplayBuffer
 
 _MODEL = "energy"
@@ -30,6 +32,8 @@ class RunState:
         scheduler: the schedule of the learning rate; None before `begin`.
         iteration: the number of iterations done.
         iterations: the length of the run; 0 outside of `fit`.
+        schedule_from: the iteration at which the schedule began: 0, or the end of the run that this one prolongs.
+        start: digests of the weights and the random state that the run started from.
         failures: the number of batches skipped in a row, up to now.
         best: the iteration and the error of the best validation; None before the first.
         best_weights: the weights at ``best``; None without early stopping.
@@ -46,12 +50,15 @@ class RunState:
     scheduler: LRScheduler | None = field(default=None, init=False)
     iteration: int = field(default=0, init=False)
     iterations: int = field(default=0, init=False)
+    schedule_from: int = field(default=0, init=False)
+    start: Mapping[str, str] = field(default_factory=dict, init=False)
     failures: int = field(default=0, init=False)
     best: tuple[int, float] | None = field(default=None, init=False)
     best_weights: dict[str, Tensor] | None = field(default=None, init=False)
 
     def __post_init__(self):
         self._initial = copy.deepcopy(self.optimizer.state_dict())
+        self.start = start_of(self.model, self.generator)
         if self.config.ema is not None:
             self.average = copy.deepcopy(self.model).requires_grad_(False)
 
@@ -61,27 +68,45 @@ class RunState:
 
     def begin(self, iterations: int) -> None:
         """Start a run: reset everything but the weights, the replay buffer and the generator."""
-        self.iteration, self.iterations, self.failures = 0, iterations, 0
+        self.iteration, self.iterations, self.failures, self.schedule_from = 0, iterations, 0, 0
         self.best = self.best_weights = None
         self.model.train()
         if self.average is not None:
             self.average.load_state_dict(self.model.state_dict())
         self.optimizer.load_state_dict(self._initial)
-        self.scheduler = self.config.schedule.build(self.optimizer, max(iterations, 1))
+        self.build_schedule()
 
-    def advance(self) -> None:
-        """Count an iteration whose update is done: step the scheduler and the moving average."""
+    def prolong(self) -> None:
+        """Start the schedule again at the present iteration, for what is left of the run."""
+        self.schedule_from = self.iteration
+        groups = self._initial["param_groups"]
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"param_groups": copy.deepcopy(groups)})
+        self.build_schedule()
+
+    def build_schedule(self) -> None:
+        """The schedule of the run from its beginning."""
+        length = max(self.iterations - self.schedule_from, 1)
+        self.scheduler = self.config.schedule.build(self.optimizer, length)
+
+    def advance(self, good: bool | Tensor) -> None:
+        """Count an iteration: step the scheduler, and the moving average if the update was good."""
         if self.iterations and self.scheduler is not None:
             with warnings.catch_warnings():  # about an optimizer that has not stepped: the first batch was skipped
                 warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)
                 self.scheduler.step()
         if self.config.ema is not None:
-            with torch.no_grad():
-                update = get_ema_multi_avg_fn(self.config.ema)
-                update(list(self.average.parameters()), list(self.model.parameters()), 0)
-                for old, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
-                    old.copy_(new)
+            self._average(good, self.config.ema)
         self.iteration += 1
+
+    @torch.no_grad()
+    def _average(self, good: bool | Tensor, decay: float) -> None:
+        old, new = list(self.average.parameters()), list(self.model.parameters())
+        if isinstance(good, Tensor):  # which the host does not know
+            for mean, value in zip(old, new, strict=True):
+                mean.lerp_(value, (good * (1 - decay)).to(mean.dtype))
+        elif good:
+            get_ema_multi_avg_fn(decay)(old, new, 0)
+        copy_buffers(self.average, self.model)
 
 
 def snapshot(state: RunState) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -105,6 +130,8 @@ def snapshot(state: RunState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     rest = {
         "iteration": state.iteration,
         "iterations": state.iterations,
+        "schedule_from": state.schedule_from,
+        "start": dict(state.start),
         "optimizer": optimizer_rest,
         "scheduler": state.scheduler.state_dict(),
         "best": state.best,
@@ -115,18 +142,28 @@ def snapshot(state: RunState) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, rest
 
 
-def restore(state: RunState, tensors: Mapping[str, Tensor], rest: Mapping[str, Any], example: Any) -> None:
+def restore(
+    state: RunState, tensors: Mapping[str, Tensor], rest: Mapping[str, Any], example: Any, same_start: bool = True
+) -> None:
     """Load the two parts of a `snapshot` into a run after `begin`.
 
-    ``example`` is a batch such as the replay buffer stores. Raises a CheckpointError if the snapshot is of a run with
-    other settings or another model.
+    ``example`` is a batch such as the replay buffer stores. A finished run, or one whose schedule does not depend on
+    its length, may be continued to another number of iterations. Raises a CheckpointError if the snapshot is of a run
+    with other settings or another model, or with ``same_start`` of one that started from other weights or random
+    numbers.
     """
     assert state.scheduler is not None
     _check_settings(state, rest)
+    if same_start:
+        _check_start(state, tensors, rest)
+    state.iteration, state.schedule_from = rest["iteration"], rest.get("schedule_from", 0)
     try:
         state.model.load_state_dict(_named(_MODEL, tensors))
+        state.build_schedule()  # before the optimizer, whose learning rate it sets
         _load_optimizer(state.optimizer, _named("optimizer", tensors), rest["optimizer"])
         state.scheduler.load_state_dict(rest["scheduler"])
+        if rest["iterations"] != state.iterations and state.config.schedule.depends_on_length:
+            state.prolong()
         state.generator.set_state(tensors["generator"])
         torch.set_rng_state(tensors["rng.cpu"])
         if state.device.type == "cuda" and "rng.cuda" in tensors:
@@ -144,18 +181,37 @@ def restore(state: RunState, tensors: Mapping[str, Tensor], rest: Mapping[str, A
     state.best_weights = _named("best", tensors, state.device) or None
     state.best = tuple(rest["best"]) if rest["best"] else None
     state.failures = rest["failures"]
-    state.iteration = rest["iteration"]
+    state.start = rest.get("start", state.start)
 
 
 def _check_settings(state: RunState, rest: Mapping[str, Any]) -> None:
-    ours = {"iterations": state.iterations, **state.settings()}
-    theirs = {"iterations": rest["iterations"], **rest["config"]}
-    differing = [name for name in ours if ours[name] != theirs.get(name)]
+    ours, theirs = state.settings(), rest["config"]
+    # Checkpoints of earlier versions lack the descriptions of parts.
+    names = [name for name in {**ours, **theirs} if name in theirs or name not in state.identity]
+    differing = [name for name in names if ours.get(name) != theirs.get(name)]
+    shown = [f"{name} (then {theirs.get(name)!r}, now {ours.get(name)!r})" for name in differing]
+    done, then, now = rest["iteration"], rest["iterations"], state.iterations
+    advice = "Resume with the same settings, or start a new run in another folder."
+    if now < done or (now != then and done < then and state.config.schedule.depends_on_length):
+        shown.append(f"iterations (then {then}, of which {done} are done, now {now})")
+        advice += " A run is prolonged once it is finished."
+    if shown:
+        raise CheckpointError(f"The checkpoint is of a run with other settings: {', '.join(shown)}. {advice}")
+
+
+def _check_start(state: RunState, tensors: Mapping[str, Tensor], rest: Mapping[str, Any]) -> None:
+    """Refuse another run's checkpoint. Weights that were trained to the checkpoint itself may be resumed too."""
+    weights = _named(_MODEL, tensors)
+    if _shapes(state.model.state_dict()) != _shapes(weights):
+        return  # another model, which loading it will say
+    present = {"weights": weights_digest(weights), "random numbers": random_digest(tensors["generator"])}
+    theirs = rest.get("start", {})
+    differing = [name for name in theirs if state.start.get(name) not in (theirs[name], present[name])]
     if differing:
-        shown = ", ".join(f"{name} (then {theirs.get(name)!r}, now {ours[name]!r})" for name in differing)
         raise CheckpointError(
-            f"The checkpoint is of a run with other settings: {shown}. Resume with the same settings, or start a new "
-            "run in another folder."
+            f"The checkpoint is of a run that started from other {' and other '.join(differing)}. Make the model and "
+            "the generator with the seeds of that run, start anew with overwrite=True (--overwrite) or in another "
+            "folder, or, if no seed determines the initial weights, pass Checkpoints(..., same_start=False)."
         )
 
 
@@ -184,3 +240,7 @@ def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _named(prefix: str, tensors: Mapping[str, Tensor], device: Any = None) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {name[len(start) :]: tensor.to(device) for name, tensor in tensors.items() if name.startswith(start)}
+
+
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: getattr(value, "shape", None) for name, value in tensors.items()}

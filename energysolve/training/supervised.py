@@ -79,7 +79,8 @@ class SupervisedTrainer(BaseTrainer):
         super().__init__(model, _Loss(model), task, config, start, buffer, generator, accelerator)
         arguments = getattr(model, "config", None)
         arguments = arguments() if callable(arguments) else None
-        self.state.identity = {"model": {"class": type(model).__name__, "config": arguments}}
+        model_of = {"class": type(model).__name__, "config": arguments}
+        self.state.identity = {**self.state.identity, "model": model_of}
 
     def _inputs(self, batch: Batch) -> tuple[Any, ...]:
         x, target, y, _ = batch

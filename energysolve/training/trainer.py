@@ -15,6 +15,7 @@ from ..solver import EnergySolver
 from ..tasks.base import Task
 from .base import BaseTrainer, configured
 from .config import TrainingConfig
+from .identity import described
 from .replay import ReplayBuffer
 from .validation import Validation
 
@@ -80,6 +81,10 @@ class Trainer(BaseTrainer):
         loss, start = Loss(self.solver, task), partial(_start, self.solver)
         super().__init__(solver.energy, loss, task, config, start, buffer, generator, accelerator)
         self.validation = validation
+        parts = {name: described(getattr(solver, name)) for name in ("optimizer", "init", "scratchpad", "layout")}
+        if validation is not None:
+            parts["validation"] = _described_validation(validation)
+        self.state.identity = {**self.state.identity, **parts}
 
     def _validate(self) -> None:
         if self.validation is None or self.iteration % self.validation.every:
@@ -122,6 +127,14 @@ class Loss(nn.Module):
         y, z = self.solver.descend(x, y, z)
         solution = Solution.of_answers(y, z, steps=self.solver.max_steps, batch=self.solver.layout_of(x).batch)
         return self.task.error(solution, target).mean(), y, z
+
+
+def _described_validation(validation: Validation) -> str:
+    """What determines the errors of the validations, and when they end the run."""
+    solver = validation.solver
+    parts = ", ".join(described(part) for part in (solver.optimizer, solver.halting, solver.init))
+    numbers = {name: getattr(validation, name) for name in ("every", "problems", "early_stopping", "seed")}
+    return f"{numbers}, max_steps={solver.max_steps}, {parts}"
 
 
 def _start(solver: EnergySolver, x: Any, generator: torch.Generator) -> tuple[Any, Any]:

@@ -9,11 +9,12 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..solver import COMPILE_OPTIONS
+from .buffers import kept_buffers, restore_buffers
 from .config import TrainingConfig
 
 
 class NonfiniteLossError(RuntimeError):
-    """The training loss or its gradient became NaN or infinite; the weights are those before the iteration."""
+    """The training loss or its gradient became NaN or infinite; the model is as it was before the iteration."""
 
     @classmethod
     def at(cls, iteration: int, loss: float, checkpoint: Path | None = None) -> "NonfiniteLossError":
@@ -21,7 +22,7 @@ class NonfiniteLossError(RuntimeError):
         last = f"The last checkpoint is {checkpoint}. " if checkpoint else ""
         return cls(
             f"The training loss or its gradient became NaN or infinite in iteration {iteration} (loss {loss:.3g}); the "
-            f"parameters are those before it. {last}A lower learning rate or inner step size usually helps; "
+            f"model is as it was before. {last}A lower learning rate or inner step size usually helps; "
             "skip_nonfinite=True skips such batches."
         )
 
@@ -38,6 +39,8 @@ class Updater:
         self._config = config
         self._parameters = [parameter for parameter in loss.parameters() if parameter.requires_grad]
         self._calls = 0
+        self._buffers: dict[str, Tensor] | None = None  # before the iteration
+        self._stopped: Tensor | None = None
         on_gpu = accelerator.device.type == "cuda"
         if config.compile:
             # CUDA graphs need static shapes.
@@ -51,12 +54,23 @@ class Updater:
         self.optimizer = optimizer
         self._guarded_on_device = on_gpu and fused and accelerator.scaler is None
 
+    @property
+    def waits(self) -> bool:
+        """Whether the host knows the result of `step`, rather than the device alone."""
+        return not self._guarded_on_device
+
+    def begin(self) -> None:
+        """Start a run: forget that an earlier one stopped."""
+        self._stopped = None
+
     def backward(self, *inputs: Any, last: bool) -> tuple[Any, ...]:
         """Accumulate the gradient of the local shard of a batch. Returns the outputs, with the loss detached.
 
         ``last`` means that a step follows; only then do the processes average their gradients.
         """
         self._calls += 1
+        if self._buffers is None:
+            self._buffers = kept_buffers(self.model)
         # The first batch is smaller, since the replay buffer is still empty: compiling it would be wasted. Eager code
         # also gives clearer errors for an invalid energy.
         eager = self._config.compile and self._calls == 1
@@ -73,7 +87,8 @@ class Updater:
     def step(self, loss: Tensor) -> Tensor:
         """Update the parameters if the loss and its gradient are finite, and return whether they were, of shape ().
 
-        On a GPU the host does not wait for the result.
+        If they are not, the buffers return to their values before the iteration. On a GPU the host does not wait for
+        the result; unless such batches are skipped, nothing changes any more until the host has heard of it.
         """
         good = loss.isfinite()
         if self._config.clip_norm is not None:
@@ -82,6 +97,11 @@ class Updater:
             # The cheapest check of every entry: the sum is not finite if an entry is not.
             sums = [p.grad.sum() for p in self._parameters if p.grad is not None]
             good = good & torch.stack(sums).isfinite().all()
+        if not self._config.skip_nonfinite:
+            good = good if self._stopped is None else good & ~self._stopped
+            self._stopped = ~good
+        restore_buffers(self.model, self._buffers or {}, good)
+        self._buffers = None
         if self._guarded_on_device:
             self.optimizer.found_inf = (~good).float()  # pyright: ignore  (as torch's gradient scaler does)
             self._stepper.step()

@@ -74,8 +74,8 @@ def test_interrupted_training_says_so_and_is_resumed(run, tmp_path, monkeypatch)
     options = ("train", "addition", *SMALL, "--iterations", "9", "--output", "new")
     code, out, _ = run(*options, "--checkpoint-every", "1")
     assert code == 130
-    assert "Interrupted after 2 of 9 iterations; no solver was saved." in out
-    assert "with --resume continues from" in out
+    assert "Interrupted after 2 of 9 iterations; resume=True (--resume) continues from" in out
+    assert out.rstrip().endswith("iteration-00000002.safetensors. No solver was saved.")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["checkpoints"]
     monkeypatch.setattr(Trainer, "_iterate", iterate)
     code, _, err = run(*options)
@@ -83,7 +83,7 @@ def test_interrupted_training_says_so_and_is_resumed(run, tmp_path, monkeypatch)
     assert "holds checkpoints of another run, the latest after iteration 2" in err
     code, out, _ = run(*options, "--checkpoint-every", "1", "--resume")
     assert code == 0
-    assert "Resumed after iteration 2." in out
+    assert "iteration-00000002.safetensors after iteration 2 of 9." in out
     assert run(*options[:-1], "whole")[0] == 0
     weights = [EnergySolver.from_pretrained(tmp_path / name).state_dict() for name in ("new", "whole")]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

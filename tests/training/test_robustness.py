@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from energysolve import SGD, EnergyChange, EnergySolver, MLPEnergy, Truncated, Uniform
+from energysolve import SGD, Energy, EnergyChange, EnergySolver, MLPEnergy, Truncated, Uniform
 from energysolve.tasks import Addition, Task
 from energysolve.training import (
     Callback,
@@ -281,3 +281,91 @@ def test_a_task_without_a_repr_is_shown_by_its_class():
             return (solution.y - target).square().mean(-1)
 
     assert repr(make(Doubling())).startswith("Trainer of MLPEnergy for Doubling\n")
+
+
+class Standardizing(Energy):
+    """Centres problems by a running mean, in a buffer that a problem with a NaN poisons."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = MLPEnergy(6, 3, width=16)
+        self.register_buffer("mean", torch.zeros(6))
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("last", torch.zeros(1))
+
+    def encode(self, x):
+        if self.training:
+            self.mean.lerp_(x.detach().mean(0), 0.1)
+            self.batches += 1
+            self.last = x.detach()[: int(self.batches)].clone()  # a buffer that is exchanged, of another size
+        return self.network.encode(x - self.mean)
+
+    def evaluate(self, context, y):
+        return self.network.evaluate(context, y)
+
+
+class WithABadProblem(Addition):
+    """Addition in which one batch has a problem with a NaN, or with a target that is one."""
+
+    def __init__(self, bad, where):
+        super().__init__(3)
+        for name, item in (("bad", bad), ("where", where), ("drawn", [])):
+            object.__setattr__(self, name, item)
+
+    def sample(self, batch, difficulty="same", generator=None, device=None):
+        x, target = super().sample(batch, difficulty, generator, device)
+        self.drawn.append(batch)
+        if len(self.drawn) == self.bad:
+            (x if self.where == "problem" else target)[2, 1] = float("nan")
+        return x, target
+
+
+def standardizing(task, **options):
+    torch.manual_seed(0)
+    solver = EnergySolver(Standardizing(), SGD(3.0), init=task.init)
+    options = {"schedule": Constant(), "ema": 0.9} | options
+    return Trainer(solver, task, batch_size=8, generator=torch.Generator().manual_seed(1), **options)
+
+
+def whole_state(trainer):
+    states = [module.state_dict() for module in (trainer.model, trainer.trained_model)]
+    return {f"{number}.{name}": value for number, state in enumerate(states) for name, value in state.items()}
+
+
+def assert_same_state(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+@pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+@pytest.mark.parametrize("where", ["problem", "target"])
+def test_a_skipped_batch_leaves_the_buffers_as_they_were(where, on_device):
+    """The state after each iteration is that of the iteration before; what follows is finite."""
+    trainer = standardizing(WithABadProblem(4, where), skip_nonfinite=True)
+    trainer.step()
+    trainer._updater._guarded_on_device = on_device
+    states, skipped = [], []
+    for _ in range(5):
+        skipped.append(not trainer._iterate()[1])
+        states.append(copy.deepcopy(whole_state(trainer)))
+    assert skipped == [False, False, True, False, False]
+    assert_same_state(states[2], states[1])
+    assert int(trainer.model.batches) == 5
+    assert all(value.isfinite().all() for value in states[-1].values())
+
+
+@pytest.mark.parametrize("on_device", [False, True], ids=["host", "device"])
+def test_a_run_that_stops_leaves_the_model_as_it_was(on_device):
+    """As a run of three batches does, also where the device hears of it only after further iterations."""
+    trainer, expected = (standardizing(WithABadProblem(bad, "problem")) for bad in (4, 99))
+    for _ in range(3):
+        trainer.step()
+        expected.step()
+    trainer._updater._guarded_on_device = on_device
+    for _ in range(1 + 2 * on_device):
+        assert not trainer._iterate()[1]
+    assert_same_state(whole_state(trainer), whole_state(expected))
+    assert trainer.step().isfinite()  # a new attempt is no longer stopped
+    with pytest.raises(NonfiniteLossError, match=r"iteration 2 .*the model is as it was before"):
+        standardizing(WithABadProblem(2, "problem")).fit(5)

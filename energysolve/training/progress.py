@@ -1,17 +1,15 @@
-"""The progress display of ``energysolve train``."""
-
-from pathlib import Path
+"""The progress display of a training run."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..training import Callback
+from .callbacks import Callback
 
 
 class ProgressBar(Callback):
     """A progress bar with the loss, the learning rate, the errors of the last validation and the remaining time."""
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console | None = None):
         columns = (
             TextColumn("training"),
             BarColumn(bar_width=24),
@@ -21,9 +19,6 @@ class ProgressBar(Callback):
         )
         self._bar = Progress(*columns, console=console)
         self._task = self._bar.add_task("training", total=None, loss="-", lr="-", validated="")
-        self._skipped = 0
-        self.checkpoint: Path | None = None
-        self.iteration = 0
 
     def __enter__(self) -> "ProgressBar":
         self._bar.start()
@@ -33,17 +28,12 @@ class ProgressBar(Callback):
         self._bar.stop()
 
     def on_start(self, iteration, iterations):
-        self.iteration = iteration
         self._bar.update(self._task, total=iterations, completed=iteration)
-        if iteration:
-            self._bar.console.print(f"Resumed after iteration {iteration}.", highlight=False)
 
     def on_iteration(self, progress):
-        self.iteration = progress.iteration
         loss, lr = f"{progress.loss:.2e}", f"{progress.lr:.1e}"
         self._bar.update(self._task, completed=progress.iteration, loss=loss, lr=lr)
         if progress.skipped:
-            self._skipped += 1
             self._bar.console.print(f"Iteration {progress.iteration} skipped: the loss was {progress.loss}.")
 
     def on_validation(self, validated):
@@ -56,5 +46,6 @@ class ProgressBar(Callback):
         errors = " ".join(f"{name} {error:.2e}" for name, error in validated.error.items())
         self._bar.update(self._task, validated=errors)
 
-    def on_checkpoint(self, path):
-        self.checkpoint = path
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(line, highlight=False, soft_wrap=True)
