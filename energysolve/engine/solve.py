@@ -37,8 +37,10 @@ class Solve:
     parameters: tuple[Tensor, ...] = ()
     residual_function: Callable[..., Tensor] | None = None
 
-    def descent(self, context: Any) -> Descent:
-        return self._descent(context, self.layout)
+    def descent(self, context: Any, layout: Layout | None = None) -> Descent:
+        """The descent on an encoded problem: of the whole batch, or of a part of it with its layout."""
+        objective = Objective(self.function, context, layout or self.layout, self.residual_function)
+        return Descent(objective, self.optimizer, self.halting)
 
     def untracked(self, context: Any, free: Any, watch: Callable[[Carry], Any] | None = None) -> tuple[Outcome, Any]:
         """The answers without gradients, and the observer that ``watch`` makes from iterate 0."""
@@ -61,8 +63,4 @@ class Solve:
         return self.encode(select_problems(self.x, samples, self.layout, self.select))
 
     def _only(self, samples: Tensor) -> Descent:
-        return self._descent(detach(self.encoded(samples)), self.layout.select(samples)[0])
-
-    def _descent(self, context: Any, layout: Layout) -> Descent:
-        objective = Objective(self.function, context, layout, self.residual_function)
-        return Descent(objective, self.optimizer, self.halting)
+        return self.descent(detach(self.encoded(samples)), self.layout.select(samples)[0])
