@@ -5,7 +5,6 @@ differentiates through steps then repeats them with tracking, the last steps of 
 gradient of the repetition to the answers.
 """
 
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,21 +15,43 @@ import torch
 from torch import Tensor
 
 from .checks import check_whole
+from .engine.generators import Generators
+from .engine.implicit import attach_minimum
 from .engine.linear import CG, LinearSolver
 from .engine.loop import Carry, Outcome, run
 from .engine.observers import AcceptedSteps, LastSteps, StepStart
+from .engine.reports import (
+    DifferentiationError,
+    DifferentiationWarning,
+    Failure,
+    NanGradient,
+    RaiseError,
+    ZeroGradient,
+)
 from .engine.solve import Solve
-from .engine.tracking import attach_replay, replay, stand_in, with_answer, without_gradient
+from .engine.tracking import attach_replay, finite_derivative, replay
+from .engine.witness import Witnessed
 from .halting import Halting, Never
 from .layout import Layout
 from .optimizers.base import Evaluation, InnerOptimizer
 from .recorders import Nothing
 from .solution import Status
-from .trees import detach, tree_leaves, tree_map, tree_unflatten
+from .trees import detach, tree_leaves, tree_map
 
-
-class DifferentiationWarning(RuntimeWarning):
-    """The derivative of some samples could not be computed; their gradient is zero."""
+__all__ = [
+    "Detached",
+    "Differentiation",
+    "DifferentiationError",
+    "DifferentiationWarning",
+    "Failure",
+    "Implicit",
+    "NanGradient",
+    "RaiseError",
+    "Truncated",
+    "Unroll",
+    "ZeroGradient",
+    "held_by_constraint",
+]
 
 
 class Differentiation(ABC):
@@ -71,9 +92,10 @@ class Unroll(Differentiation):
 
     def minimize(self, solve, free):
         context = solve.encode(solve.x)
+        generators = _generators(free)
         found, accepted = solve.untracked(context, free, _watch_steps(solve, None))
         start = StepStart(free, solve.optimizer.begin(detach(free), solve.layout))
-        return attach_replay(solve, context, free, found, start, solve.max_steps, accepted)
+        return attach_replay(solve, context, free, found, start, solve.max_steps, accepted, generators)
 
     def descend(self, solve, free):
         if solve.optimizer.searches:
@@ -111,9 +133,10 @@ class Truncated(Differentiation):
                 return found
         k = max(1, min(self.k, solve.max_steps))
         if fixed:
-            watch = partial(LastSteps, k, solve.max_steps, layout=solve.layout)
+            watch = partial(LastSteps, k, solve.max_steps, _generators(free), layout=solve.layout)
             found, last = solve.untracked(context, free, watch)
-            return attach_replay(solve, context, free, found, last.beginning(found.steps), k)
+            begin, generators = last.beginning(found.steps), last.generators(found.steps)
+            return attach_replay(solve, context, free, found, begin, k, generators=generators)
         found, accepted = solve.untracked(context, free, _watch_steps(solve, k))
         begin = accepted.start((found.steps - k).clamp(min=0))
         return attach_replay(solve, context, free, found, begin, k, accepted)
@@ -133,7 +156,7 @@ class Truncated(Differentiation):
         return replay(solve.descent(context), begin, k)[0]
 
     def _track_last(self, solve: Solve, context: Any, free: Any) -> Outcome | None:
-        """Take ``max_steps`` steps and track the last ``k``; None if a sample became NaN or infinite."""
+        """Take ``max_steps`` steps and track the last ``k``; None if something is NaN or infinite, a derivative too."""
         k = min(self.k, solve.max_steps)
         untracked = solve.max_steps - k
         begin = StepStart(detach(free), solve.optimizer.begin(detach(free), solve.layout))
@@ -145,8 +168,11 @@ class Truncated(Differentiation):
                 steps = range(untracked - 1)
                 carry = run(descent, carry, steps, sync_every=solve.sync_every, advance=solve.advance)
                 begin, moving = StepStart(*descent.propose(carry)), carry.active
+                begin = begin._replace(free=solve.layout.where(moving, begin.free, carry.at.free))
         descent = solve.descent(context)
+        begin = begin._replace(free=tree_map(lambda leaf: leaf.detach().requires_grad_(), begin.free))
         ended, finite = replay(descent, begin, k)
+        finite = finite & finite_derivative(solve.layout, ended, begin.free)
         with torch.no_grad():
             last = solve.descent(detach(context)).objective.checked(detach(ended))
             finite = finite & descent.objective.finite(last)
@@ -160,19 +186,24 @@ class Truncated(Differentiation):
 class Implicit(Differentiation):
     """Gradients by the implicit function theorem: ``dy = -H^{-1} d(gradient)`` at a minimum with Hessian ``H``.
 
-    The gradient is as exact as the sample has converged, for any optimizer; memory and time do not depend on the number
-    of steps. It is valid for samples that converged to a minimum in the interior of any constraint. All others (not
-    converged, on a constraint, Hessian not positive definite, linear solve not converged) get a gradient of zero and
-    are listed in a `DifferentiationWarning`.
+    The gradient is as exact as the sample has converged, for any optimizer and from wherever it began; memory and time
+    do not depend on the number of steps. Where a constraint is active (`Projected`), it is taken along the constraint:
+    a coordinate held by a bound does not move. It can be differentiated once more; third derivatives are refused.
+
+    Samples whose derivative cannot be had are named: those that did not converge by a criterion that can tell a
+    minimum, that are no minimum (a steep slope, a Hessian that is not positive definite), that have no finite second
+    derivative, or whose linear solve fails.
 
     Args:
         linear_solver: solves linear systems with the Hessian, given its products with vectors.
+        on_failure: what these samples get: `ZeroGradient`, `NanGradient` or `RaiseError`.
 
     Example:
         >>> solver.replace(differentiation=Implicit(), halting=GradientNorm(1e-6)).minimize(x).y.sum().backward()
     """
 
     linear_solver: LinearSolver = field(default_factory=CG)
+    on_failure: Failure = field(default_factory=ZeroGradient)
 
     def check(self, halting):
         if halting.earliest() == float("inf"):
@@ -186,32 +217,24 @@ class Implicit(Differentiation):
 
     def minimize(self, solve, free):
         context = solve.encode(solve.x)
-        found, _ = solve.untracked(context, free)
-        with torch.no_grad():
-            held = held_by_constraint(solve.optimizer, found.at, solve.layout)
-        _warn((found.status == Status.MAX_STEPS), "did not converge in max_steps")
-        _warn((found.status == Status.STALLED), "stalled before they converged")
-        _warn((found.status == Status.CONVERGED) & held, "ended on a constraint")
-        valid = (found.status == Status.CONVERGED) & ~held & (found.steps > 0)
-        if not bool(valid.any()):
-            return with_answer(found, without_gradient(solve, found.at.free))
-        context, (point,) = stand_in(solve, context, valid, free, found, (found.at.free,))
-        point = tree_map(lambda leaf: leaf.detach().requires_grad_(), point)
-        gradient = solve.descent(context).objective.tracked()(point).gradient
-        attached = _ImplicitFunction.apply(
-            self.linear_solver,
-            solve.layout,
-            valid,
-            tree_leaves(point),
-            *tree_leaves(found.at.free),
-            *tree_leaves(gradient),
-        )
-        return with_answer(found, tree_unflatten(found.at.free, attached))
+        witnessed = Witnessed.of(solve.halting)
+        found, _ = replace(solve, halting=witnessed).untracked(context, free)
+        report = partial(self.on_failure.report, "Implicit")
+        report(found.status == Status.MAX_STEPS, "did not converge in max_steps")
+        report(found.status == Status.STALLED, "stalled before they converged")
+        converged = found.status == Status.CONVERGED
+        seen = Witnessed.seen(witnessed, found)
+        report(converged & ~seen, "were stopped by a criterion that does not tell a minimum")
+        return attach_minimum(solve, context, free, found, converged & seen, self.linear_solver, self.on_failure)
 
 
 def _watch_steps(solve: Solve, length: int | None) -> Callable[[Carry], AcceptedSteps] | None:
     """What watches the accepted steps of an optimizer that searches; see `AcceptedSteps`."""
     return partial(AcceptedSteps, layout=solve.layout, length=length) if solve.optimizer.searches else None
+
+
+def _generators(free: Any) -> Generators:
+    return Generators.now(tree_leaves(free)[0].device)
 
 
 def held_by_constraint(optimizer: InnerOptimizer, at: Evaluation, layout: Layout) -> Tensor:
@@ -221,47 +244,3 @@ def held_by_constraint(optimizer: InnerOptimizer, at: Evaluation, layout: Layout
     balance = tree_map(torch.sub, at.gradient, optimizer.residual(at))
     rounding = 100 * torch.finfo(at.energy.dtype).eps * (1 + layout.norm(at.free))
     return layout.norm(balance) > rounding
-
-
-def _warn(samples: Tensor, what: str) -> None:
-    indices = samples.nonzero().flatten().tolist()
-    if indices:
-        shown = f"{indices[:20]}" + (" ..." if len(indices) > 20 else "")
-        warnings.warn(
-            f"Implicit: {len(indices)} of {len(samples)} samples {what} and get a gradient of zero: {shown}",
-            DifferentiationWarning,
-            stacklevel=2,
-        )
-
-
-class _ImplicitFunction(torch.autograd.Function):
-    """The minimum as a function of the gradient at it, by the implicit function theorem."""
-
-    @staticmethod
-    def forward(ctx, linear_solver, layout, valid, point, *values_and_gradient):
-        count = len(point)
-        ctx.setup = linear_solver, layout, valid, point
-        ctx.gradient = values_and_gradient[count:]
-        return tuple(value.clone() for value in values_and_gradient[:count])
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, *cotangents):  # pyright: ignore[reportIncompatibleMethodOverride]  (from the decorator)
-        linear_solver, layout, valid, point = ctx.setup
-        followed = [index for index, leaf in enumerate(ctx.gradient) if leaf.requires_grad]
-
-        def hessian(vector):
-            return torch.autograd.grad(
-                [ctx.gradient[index] for index in followed],
-                point,
-                [vector[index] for index in followed],
-                retain_graph=True,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-
-        right = layout.where(valid, cotangents, tuple(torch.zeros_like(leaf) for leaf in cotangents))
-        solved = linear_solver.solve(hessian, right, layout)
-        _warn(solved.indefinite, "have a Hessian that is not positive definite")
-        _warn(solved.failed & ~solved.indefinite, "did not reach the tolerance of the linear solver")
-        return (None, None, None, None, *(None for _ in point), *(-leaf for leaf in solved.value))

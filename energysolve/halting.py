@@ -86,6 +86,14 @@ class Halting(ABC):
         """
         return 0.0
 
+    def witness(self) -> "Halting":
+        """The part of the criterion that tells a minimum, by default all of it; `Never` if it does not.
+
+        `Implicit` differentiates the answers of samples for which it fired. Override it in a criterion that fires
+        anywhere, such as after some time.
+        """
+        return self
+
     def patience(self, n: int) -> "Patience":
         """A criterion that fires where this one has fired at ``n`` iterates in a row."""
         return Patience(self, n)
@@ -219,6 +227,9 @@ class TargetEnergy(Halting):
     def fires(self, info):
         return info.energy <= self.value
 
+    def witness(self):
+        return Never()
+
 
 @dataclass(frozen=True)
 class EnergyIncrease(Halting):
@@ -229,6 +240,9 @@ class EnergyIncrease(Halting):
 
     def earliest(self):
         return 1
+
+    def witness(self):
+        return Never()
 
 
 @dataclass(frozen=True)
@@ -245,6 +259,9 @@ class After(Halting):
 
     def earliest(self):
         return self.n
+
+    def witness(self):
+        return Never()
 
 
 @dataclass(frozen=True)
@@ -288,6 +305,9 @@ class Either(_Pair):
     def earliest(self):
         return min(self.a.earliest(), self.b.earliest())
 
+    def witness(self):
+        return Either(self.a.witness(), self.b.witness())
+
 
 @dataclass(frozen=True)
 class Both(_Pair):
@@ -298,6 +318,10 @@ class Both(_Pair):
 
     def earliest(self):
         return max(self.a.earliest(), self.b.earliest())
+
+    def witness(self):
+        a, b = self.a.witness(), self.b.witness()
+        return self if (a, b) == (self.a, self.b) else (a & self.b) | (self.a & b)
 
 
 @dataclass(frozen=True)
@@ -324,6 +348,9 @@ class Patience(Halting):
 
     def earliest(self):
         return self.criterion.earliest() + self.n - 1
+
+    def witness(self):
+        return Patience(self.criterion.witness(), self.n)
 
 
 @dataclass(frozen=True)

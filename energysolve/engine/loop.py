@@ -70,6 +70,7 @@ class Outcome(NamedTuple):
     status: Tensor
     evaluations: Tensor
     record: Any = None
+    halting_state: Any = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +282,7 @@ def outcome(carry: Carry, record: Any = None) -> Outcome:
     status = torch.where(carry.active, Status.MAX_STEPS, Status.NONFINITE)
     status = torch.where(carry.stalled, Status.STALLED, status)
     status = torch.where(carry.fired, Status.CONVERGED, status)
-    return Outcome(carry.at, carry.steps, status, carry.evaluations, record)
+    return Outcome(carry.at, carry.steps, status, carry.evaluations, record, carry.halting_state)
 
 
 def _check_fires(halting: Halting, fires: Any, energy: Tensor) -> None:

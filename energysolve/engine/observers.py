@@ -9,6 +9,7 @@ from ..layout import Layout
 from ..optimizers.base import PerSample, where_state
 from ..recorders import Recorder
 from ..trees import tree_map
+from .generators import Generators
 from .loop import Carry
 
 
@@ -101,19 +102,32 @@ class LastSteps:
     of steps.
     """
 
-    def __init__(self, length: int, max_steps: int, carry: Carry, layout: Layout):
+    def __init__(self, length: int, max_steps: int, generators: Generators, carry: Carry, layout: Layout):
         self._layout = layout
         self._max_steps = max_steps
         self._slots: list[StepStart | None] = [None] * length
+        self._generators = [generators] * length
+        self._next = generators
         self(0, carry)
 
     def __call__(self, step: int, carry: Carry) -> None:
         if step == self._max_steps > 0:  # no step begins at the last iterate
             return
         slot = step % len(self._slots)
+        device = carry.active.device
+        if device.type != "cpu" or carry.active.any():  # asking another device would take longer
+            # Each iterate is evaluated again when steps are repeated: from the state before it was evaluated.
+            self._generators[slot], self._next = self._next, Generators.now(device)
         new = StepStart(carry.at.free, carry.optimizer_state)
         old = self._slots[slot]
         self._slots[slot] = new if old is None else where_state(self._layout, carry.active, new, old)
+
+    def generators(self, steps: Tensor) -> Generators | None:
+        """The state of the generators where the samples began their last steps, if they did so together."""
+        if not bool((steps == steps[0]).all()):
+            return None
+        first = int(steps[0])
+        return self._generators[0 if first < len(self._slots) else first % len(self._slots)]
 
     def beginning(self, steps: Tensor) -> StepStart:
         """Where each sample began its last steps, given the number of steps that it took in total."""

@@ -38,15 +38,21 @@ class Solve:
     parameters: tuple[Tensor, ...] = ()
     residual_function: Callable[..., Tensor] | None = None
 
-    def descent(self, context: Any) -> Descent:
-        return self._descent(context, self.layout)
+    def descent(self, context: Any, layout: Layout | None = None, overwrites: bool = False) -> Descent:
+        """The descent on an encoded problem: of the whole batch, or of a part of it with its layout.
+
+        For ``overwrites`` see `Objective`.
+        """
+        function, residuals = self.function, self.residual_function
+        objective = Objective(function, context, layout or self.layout, residuals, overwrites=overwrites)
+        return Descent(objective, self.optimizer, self.halting)
 
     def untracked(self, context: Any, free: Any, watch: Callable[[Carry], Any] | None = None) -> tuple[Outcome, Any]:
         """The answers without gradients, and the observer that ``watch`` makes from iterate 0."""
         with torch.no_grad():
             # Without observers of states, and without compiled code, nobody looks at a state once it has been replaced.
             overwrites = watch is None and self.advance is Descent.advance
-            descent = self._descent(detach(context), self.layout, overwrites)
+            descent = self.descent(detach(context), overwrites=overwrites)
             carry = descent.start(detach(free))
             recording = Recording(self.recorder, carry, self.layout, self.optimizer.searches)
             last = None if watch is None else watch(carry)
@@ -65,8 +71,4 @@ class Solve:
         return self.encode(select_problems(self.x, samples, self.layout, self.select))
 
     def _only(self, overwrites: bool, samples: Tensor) -> Descent:
-        return self._descent(detach(self.encoded(samples)), self.layout.select(samples)[0], overwrites)
-
-    def _descent(self, context: Any, layout: Layout, overwrites: bool = False) -> Descent:
-        objective = Objective(self.function, context, layout, self.residual_function, overwrites=overwrites)
-        return Descent(objective, self.optimizer, self.halting)
+        return self.descent(detach(self.encoded(samples)), self.layout.select(samples)[0], overwrites)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from ..differentiation import CG, Detached, Implicit, Truncated, Unroll
+from ..differentiation import CG, Detached, Implicit, NanGradient, RaiseError, Truncated, Unroll, ZeroGradient
 from ..halting import (
     After,
     Both,
@@ -51,7 +51,7 @@ _TYPES: dict[str, type] = {
         *(SGD, Momentum, Adam, RMSProp, Clipped, Projected, *_PROJECTIONS),
         *(EnergyChange, GradientNorm, Stationary, StepNorm, TargetEnergy, EnergyIncrease, After, Never),
         *(Either, Both, Patience),
-        *(Detached, Unroll, Truncated, Implicit, CG),
+        *(Detached, Unroll, Truncated, Implicit, CG, ZeroGradient, NanGradient, RaiseError),
         *(Uniform, Symmetric, Normal, Zeros, FromInput),
         *(Nothing, BestSoFar, Trajectory),
     )

@@ -35,6 +35,7 @@ from energysolve import (
     Zeros,
     halting,
 )
+from energysolve.differentiation import NanGradient, RaiseError, ZeroGradient
 from energysolve.engine.linear import CG
 from energysolve.optimizers import Ball, Box, Simplex
 from energysolve.pretrained import serialization
@@ -77,7 +78,7 @@ modes = st.one_of(
     st.builds(Detached),
     st.builds(Unroll),
     st.builds(Truncated, st.integers(1, 9)),
-    st.builds(Implicit, linear_solvers),
+    st.builds(Implicit, linear_solvers, st.sampled_from([ZeroGradient(), NanGradient(), RaiseError()])),
 )
 initializers = st.one_of(
     st.builds(lambda shape, pair: Uniform(shape, *pair), shapes, bounds),
