@@ -1,0 +1,108 @@
+"""Edge copy, connected components and shortest paths: tasks on the edges of graphs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..energies.graph import GINEEnergy, TripleEnergy
+from ..halting import GradientNorm
+from ..initializers import Uniform
+from ..optimizers import SGD, FixedPoint
+from ..solver import EnergySolver
+from ..tasks.graph import Components, EdgeCopy, GraphTask, ShortestPath
+from ..training import OneCycle, TrainingConfig
+from ..training.equilibrium import EquilibriumSteps
+from .domain import Domain
+from .network import SOLVER, paper, tuned
+from .preset import Preset, Settings
+
+_TRIPLES: Settings = {
+    "width": 32,
+    "messages": 16,
+    "bounded": False,
+    "steps": 5,
+    "tracked": 3,
+    "step_size": 0.5,
+    "test_tolerance": 1e-5,
+    "test_max_steps": 300,
+}
+
+
+def _equilibrium(task: GraphTask, settings: Settings) -> EquilibriumSteps:
+    energy = TripleEnergy(settings["width"], settings["messages"], settings["bounded"])
+    options = {name: settings[name] for name in ("steps", "tracked", "step_size")}
+    return EquilibriumSteps(energy, Uniform((1,)), **options)
+
+
+def _minimized(model: EquilibriumSteps, settings: Settings) -> EnergySolver:
+    return EnergySolver(
+        model.energy,
+        FixedPoint(memory=0, step_size=settings["step_size"]),
+        init=Uniform((1,)),
+        halting=GradientNorm(settings["test_tolerance"]),
+        max_steps=settings["test_max_steps"],
+    )
+
+
+def _best(iterations: int, **settings: Any) -> Preset:
+    training = TrainingConfig(batch_size=64, lr=2e-3, schedule=OneCycle(), replay=10_000)
+    return Preset(_equilibrium, iterations, training, {**_TRIPLES, **settings}, in_use=_minimized, stream="train best")
+
+
+def _network(task: GraphTask, settings: Settings) -> EnergySolver:
+    energy = GINEEnergy(settings["width"], settings["layers"], settings["energy_scale"])
+    return EnergySolver(energy, SGD(settings["step_size"]), init=Uniform((1,)))
+
+
+_NETWORK: Settings = {**SOLVER, "width": 128, "layers": 3, "energy_scale": 1.0}
+
+
+def _task_of(kind: Callable[..., GraphTask], bounded: bool) -> Callable[[EnergySolver], GraphTask]:
+    def task_of(solver: EnergySolver) -> GraphTask:
+        energy = solver.energy
+        if not isinstance(energy, GINEEnergy) and not (isinstance(energy, TripleEnergy) and energy.bounded == bounded):
+            answers = "in (0, 1)" if bounded else "of any size"
+            raise ValueError(
+                f"the model is no energy of answers {answers} on the edges of graphs: no GINEEnergy, and no "
+                f"TripleEnergy with bounded={bounded}"
+            )
+        return kind()
+
+    return task_of
+
+
+def _domain(
+    name: str, title: str, kind: Callable[..., GraphTask], best: Preset, paper_errors: Mapping[str, Any], **test: Any
+) -> Domain:
+    return Domain(
+        name=name,
+        title=title,
+        task=kind,
+        size=10,
+        task_of=_task_of(kind, bounded=best.settings["bounded"]),
+        presets={
+            "paper": paper(_network, _NETWORK, batch_size=64, **test),
+            "tuned": tuned(_network, _NETWORK, batch_size=64, **test),
+            "best": best,
+        },
+        paper=paper_errors,
+        methods=("irem",),
+        harder="larger",
+        section="graphs",
+    )
+
+
+EDGE_COPY = _domain("edge-copy", "Edge copy", EdgeCopy, _best(3000), {"irem": {"same": 0.0019, "larger": 0.0019}})
+COMPONENTS = _domain(
+    "components",
+    "Connected components",
+    Components,
+    _best(6000, bounded=True),
+    {"irem": {"same": 0.1424, "larger": 0.2171}},
+)
+SHORTEST_PATH = _domain(
+    "shortest-path",
+    "Shortest path",
+    ShortestPath,
+    _best(15_000),
+    {"irem": {"same": 0.0274, "larger": 0.0464}},
+)
