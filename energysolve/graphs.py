@@ -15,7 +15,7 @@ from .solution import Solution
 FORMS = "a torch_geometric Data or Batch, a NetworkX graph, a SciPy sparse matrix, or a list of these"
 
 
-def to_batch(graphs: Any, *, weight: str = "weight") -> Batch:
+def to_batch(graphs: Any, *, weight: str = "weight", dtype: torch.dtype | None = None) -> Batch:
     """One graph, or a list of graphs, as a torch-geometric ``Batch`` with ``edge_attr (edges, 1)``.
 
     Nodes keep their order: of the rows of a matrix, of ``list(graph)`` for NetworkX. An undirected NetworkX graph gets
@@ -24,6 +24,7 @@ def to_batch(graphs: Any, *, weight: str = "weight") -> Batch:
     Args:
         graphs: a torch-geometric ``Data`` or ``Batch``, a NetworkX graph, a SciPy sparse matrix, or a list of these.
         weight: the attribute of NetworkX edges with their value; 1 for every edge if no edge has it.
+        dtype: of the values; by default that of the graph, or torch's.
 
     Raises:
         TypeError: for graphs of another kind.
@@ -34,12 +35,16 @@ def to_batch(graphs: Any, *, weight: str = "weight") -> Batch:
         >>> batch = to_batch(networkx.karate_club_graph())
     """
     if isinstance(graphs, Batch):
-        return to_batch(graphs.to_data_list(), weight=weight)
+        return to_batch(graphs.to_data_list(), weight=weight, dtype=dtype)
     if isinstance(graphs, Sequence) and not isinstance(graphs, str):
         if not graphs:
             raise ValueError("There is no graph in the list; expected at least one.")
-        return Batch.from_data_list([_data(graph, weight, f"Graph {i}") for i, graph in enumerate(graphs)])
-    return Batch.from_data_list([_data(graphs, weight, "The graph")])
+        made = [_data(graph, weight, f"Graph {i}") for i, graph in enumerate(graphs)]
+    else:
+        made = [_data(graphs, weight, "The graph")]
+    for graph in made if dtype is not None else ():
+        graph.edge_attr = graph.edge_attr.to(dtype)  # pyright: ignore[reportOptionalMemberAccess]
+    return Batch.from_data_list([*made])
 
 
 def solve_graphs(solver: Any, graphs: Any, task: Any = None, *, weight: str = "weight", **options: Any) -> Any:
@@ -60,11 +65,16 @@ def solve_graphs(solver: Any, graphs: Any, task: Any = None, *, weight: str = "w
     Example:
         >>> distances, _ = solve_graphs(EnergySolver.from_pretrained("shortest-path"), graph, ShortestPath())
     """
-    given = to_batch(graphs, weight=weight)
+    given = to_batch(graphs, weight=weight, dtype=dtype_of(solver))
     x = given if task is None else task.complete(given)
     solution: Solution = solver.minimize(x, **options)
     y = solution.y if task is None else task.interpret(x, solution.y)
     return answers_like(graphs, x, y), solution
+
+
+def dtype_of(solver: Any) -> torch.dtype | None:
+    """The dtype of a solver's parameters, None if it has none."""
+    return next((parameter.dtype for parameter in solver.parameters()), None)
 
 
 def answers_like(graphs: Any, x: Batch, y: Float[Tensor, "edges 1"]) -> Any:

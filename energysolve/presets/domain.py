@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -35,6 +36,9 @@ class Domain:
         limit: name of the lower bound on the error of any method, if `energysolve.experiments.limits` computes one.
         measures: further measures of a model by name: functions of the model, the task, a seed and a problem count.
         methods: the methods that can be trained on it, see `METHODS`.
+        solve_file: solves the problem in a file of the domain's own kind, such as a graph, and writes the answers: a
+            function of the solver, the file, the file for the answers and a generator, which returns what to print and
+            the paths of further files. None for files of arrays.
         harder: the name of the task's second difficulty.
         section: the half of the paper's experiments that it belongs to, ``"continuous"`` or ``"graphs"``.
     """
@@ -51,6 +55,7 @@ class Domain:
     limit: str | None = None
     measures: Mapping[str, Callable[[Any, Any, int, int], Any]] = field(default_factory=dict)
     methods: tuple[str, ...] = tuple(METHODS)
+    solve_file: Callable[[EnergySolver, Path, Path, Any], tuple[str, list[Path]]] | None = None
     harder: str = "harder"
     section: str = "continuous"
 
