@@ -1,15 +1,19 @@
 """Batches of graphs (torch-geometric) as problems, with answers on the edges; graphs can be stored and joined."""
 
+import warnings
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
-from torch_geometric.data import Batch, Data
 
 from .layout import Layout, Segment, default_layout, default_selection
 from .ragged import Ragged, rows_select
 from .trees import tree_map
+
+with warnings.catch_warnings():  # it scripts functions while it is imported, which torch deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from torch_geometric.data import Batch, Data
 
 _GRAPH = Data(num_nodes=1)
 """Any graph, for torch-geometric's rules: the axis along which an attribute is concatenated, and whether its values are

@@ -80,6 +80,10 @@ class Laboratory:
         """The domains on vectors and matrices, of Section 4.3 of the paper."""
         return {name: domain for name, domain in self.domains.items() if domain.section == "continuous"}
 
+    def graphs(self) -> dict[str, Domain]:
+        """The domains on graphs, of Section 4.2 of the paper."""
+        return {name: domain for name, domain in self.domains.items() if domain.section == "graphs"}
+
     def preset(self, run: Run) -> Preset:
         """The preset of a run, with its seed and variant."""
         preset = self.domains[run.task].preset(run.preset, run.method)

@@ -39,6 +39,7 @@ class Domain:
         solve_file: solves the problem in a file of the domain's own kind, such as a graph, and writes the answers: a
             function of the solver, the file, the file for the answers and a generator, which returns what to print and
             the paths of further files. None for files of arrays.
+        kinds: further kinds of problems by name, such as sparse graphs: functions of the size that make the task.
         harder: the name of the task's second difficulty.
         section: the half of the paper's experiments that it belongs to, ``"continuous"`` or ``"graphs"``.
     """
@@ -55,6 +56,7 @@ class Domain:
     limit: str | None = None
     measures: Mapping[str, Callable[[Any, Any, int, int], Any]] = field(default_factory=dict)
     methods: tuple[str, ...] = tuple(METHODS)
+    kinds: Mapping[str, Callable[[int], Task]] = field(default_factory=dict)
     solve_file: Callable[[EnergySolver, Path, Path, Any], tuple[str, list[Path]]] | None = None
     harder: str = "harder"
     section: str = "continuous"

@@ -69,6 +69,15 @@ class GraphTask(Task):
         """The answers to a problem that `complete` made, for the user."""
         return y
 
+    def exact(self, x: Any) -> Tensor:
+        """The right answers ``(edges, 1)`` to problems that `sample` or `complete` made, graph by graph."""
+        nodes = torch.bincount(x.batch, minlength=x.num_graphs)
+        found = []
+        for size, values in zip(nodes.tolist(), x.edge_attr.split(nodes.square().tolist()), strict=True):
+            edges = values.view(1, size, size)
+            found.append(self.answer(edges, torch.ones_like(edges, dtype=torch.bool)).view(-1, 1))
+        return torch.cat(found)
+
     def _sizes(self, batch: int, difficulty: str, generator: torch.Generator | None, device: Any) -> Tensor:
         """The number of nodes of each graph."""
         if difficulty == "training":

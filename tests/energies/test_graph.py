@@ -164,6 +164,28 @@ def test_graphs_in_a_batch_are_answered_as_alone_and_as_relabelled(sizes, seed, 
     torch.testing.assert_close(solver.minimize(moved, y[order]).y, together.y[order])
 
 
+def test_halted_graphs_that_leave_the_computation_change_nothing():
+    x = complete([4, 2, 3, 1])
+    y = answers(x)
+    solver = EnergySolver(triples(), FixedPoint(), halting=GradientNorm(1e-2), max_steps=30)
+    whole, compacted = solver.minimize(x, y), solver.replace(compact=True).minimize(x, y)
+    torch.testing.assert_close(compacted.y, whole.y)
+    assert torch.equal(compacted.steps, whole.steps)
+    assert len(whole.steps.unique()) > 1
+
+
+def test_sparse_graphs_are_answered_as_alone():
+    x = sparse()
+    y = answers(x)
+    solver = EnergySolver(gine(), SGD(0.01), max_steps=3)
+    together = solver.minimize(x, y)
+    for number, graph in enumerate(x.to_data_list()):
+        rows = layout_of(x).index == number
+        alone = solver.minimize(data.Batch.from_data_list([graph]), y[rows])
+        torch.testing.assert_close(together.y[rows], alone.y)
+        torch.testing.assert_close(together.energy[number], alone.energy[0])
+
+
 def test_graphs_without_edges():
     x = sparse()
     found = EnergySolver(gine(), SGD(0.1), init=Uniform((1,)), max_steps=3).minimize(x)
