@@ -59,7 +59,9 @@ class Target:
 
 def targets(results: Path) -> Iterator[Target]:
     """The targets for the results recorded in a folder."""
-    for task in DOMAINS:
+    for task, domain in DOMAINS.items():
+        if domain.section != "continuous":
+            continue
         found = recorded(results, task)
         for (method, preset), runs in found.items():
             if method == "irem":
@@ -83,7 +85,7 @@ def order(results: Path) -> str:
     lines = []
     for task, domain in DOMAINS.items():
         runs = {method: some for (method, preset), some in recorded(results, task).items() if preset == "paper"}
-        for difficulty in ("same", "harder"):
+        for difficulty in ("same", domain.harder):
             ours = {method: _error(difficulty)(some[0]) for method, some in runs.items()}
             if ours:
                 got = sorted(ours, key=ours.__getitem__)

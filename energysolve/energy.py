@@ -119,7 +119,7 @@ class LeastSquares(Energy):
 
     Args:
         residuals: ``residuals(x, y) -> (batch, m)``, or ``residuals(x, y, z)`` with a scratchpad; a function or a
-            module, whose parameters become the energy's.
+            module, whose parameters become the energy's. None for a subclass that overrides the method `residuals`.
         layout: from ``x`` to the layout of the rows of the residuals, if these are ``(rows, m)`` with several rows for
             a sample; `energysolve.layout.layout_of` for the edges of a batch of graphs.
 
@@ -128,9 +128,10 @@ class LeastSquares(Energy):
         >>> equilibrium = LeastSquares(lambda graphs, y: y - network(graphs, y), layout=layout_of)  # y: (edges, 1)
     """
 
-    def __init__(self, residuals: Callable[..., Tensor], layout: Callable[[Any], Any] | None = None):
+    def __init__(self, residuals: Callable[..., Tensor] | None, layout: Callable[[Any], Any] | None = None):
         super().__init__()
-        if not callable(residuals) or isinstance(residuals, type):
+        overridden = residuals is None and type(self).residuals is not LeastSquares.residuals
+        if not (callable(residuals) or overridden) or isinstance(residuals, type):
             raise TypeError(f"LeastSquares needs a function residuals(x, y) -> (batch, m); got {residuals!r}.")
         if not (layout is None or callable(layout)):
             raise TypeError(f"LeastSquares needs a function of x as its layout, or None; got {layout!r}.")
@@ -147,6 +148,7 @@ class LeastSquares(Energy):
         Raises:
             ValueError: if they are no floating-point tensor with two dimensions.
         """
+        assert self.function is not None
         found = self.function(context if self.layout is None else context[0], y, *z)
         if not isinstance(found, Tensor) or found.ndim != 2 or not found.is_floating_point():
             got = f"{found.dtype} of shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
@@ -259,6 +261,8 @@ def check_scratchpad(energy: Callable[..., Tensor], given: bool) -> None:
 def _signature(energy: Callable[..., Tensor]) -> inspect.Signature | None:
     """None if unknown, as for functions written in C."""
     function: Any = energy.function if isinstance(energy, FunctionEnergy | LeastSquares) else energy
+    if isinstance(energy, LeastSquares) and energy.function is None:
+        function = energy.residuals
     if isinstance(function, nn.Module):  # its __call__ accepts anything
         function = function.evaluate if isinstance(function, Energy) else function.forward
     try:

@@ -1,16 +1,20 @@
 """Batches of graphs (torch-geometric) as problems, with answers on the edges; graphs can be stored and joined."""
 
+import warnings
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
-from torch_geometric.data import Batch, Data, HeteroData
-from torch_geometric.data.data import BaseData
 
 from .layout import Layout, Segment, default_layout, default_selection
 from .ragged import Ragged, rows_select
 from .trees import tree_map
+
+with warnings.catch_warnings():  # it scripts functions while it is imported, which torch deprecates
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from torch_geometric.data import Batch, Data, HeteroData
+    from torch_geometric.data.data import BaseData
 
 _GRAPH = Data(num_nodes=1)
 """Any graph, for torch-geometric's rules: the axis along which an attribute is concatenated, and whether its values are
@@ -36,10 +40,10 @@ def edge_layout(x: Batch) -> Layout:
             f"x is a batch of graphs without {' and '.join(missing)}, but answers belong to the edges unless "
             "the solver says otherwise. Give each graph an edge_index of shape (2, edges), 0 edges included, and "
             "join them by Batch.from_data_list(graphs); for answers on the nodes, give the solver "
-            "layout=lambda x: Segment(x.batch, x.num_graphs)."
+            "energysolve.graph.node_layout as its layout."
         )
     sources = x["edge_index"][0]
-    return Segment(x["batch"][sources], x.num_graphs)
+    return Segment(x["batch"][sources], x.num_graphs, "edges")
 
 
 @default_layout.register
@@ -186,3 +190,52 @@ def _cumulated(sizes: Tensor) -> Tensor:
 def graph_selection(x: Batch, samples: Tensor, layout: Layout) -> Batch:
     """`select_graphs`, whatever the layout of the answers."""
     return select_graphs(x, samples)
+
+
+def complete_graphs(edges: Shaped[Tensor, "batch n n"], nodes: Int[Tensor, " batch"]) -> Batch:
+    """Complete graphs, self-loops included, from matrices: ``edge_attr`` of edge ``(i, j)`` is ``edges[graph, i, j]``.
+
+    Args:
+        edges: one matrix for each graph, of which the first ``nodes`` rows and columns count.
+        nodes: the number of nodes of each graph.
+    """
+    number = torch.arange(edges.shape[1], device=edges.device)
+    inside = (number < nodes.view(-1, 1, 1)) & (number.unsqueeze(1) < nodes.view(-1, 1, 1))
+    return _complete(nodes, edges[inside])
+
+
+def all_pairs(batch: Batch, missing: float | Float[Tensor, " batch"] = 0.0) -> Batch:
+    """The graphs with an edge for every ordered pair of nodes, a node with itself included, row by row.
+
+    Attributes other than ``edge_attr`` are left out.
+
+    Args:
+        batch: graphs with ``edge_attr (edges, 1)``, each edge at most once.
+        missing: the value of the new edges, one for all graphs or one for each.
+    """
+    nodes = torch.bincount(batch["batch"], minlength=batch.num_graphs)
+    start = nodes.square().cumsum(0) - nodes.square()
+    graph = batch["batch"][batch["edge_index"][0]]
+    row, column = batch["edge_index"] - (nodes.cumsum(0) - nodes)[graph]
+    values = torch.as_tensor(missing, dtype=batch["edge_attr"].dtype, device=graph.device).expand(len(nodes))
+    values = torch.repeat_interleave(values, nodes.square())
+    return _complete(nodes, values.index_put((start[graph] + row * nodes[graph] + column,), batch["edge_attr"][:, 0]))
+
+
+def _complete(nodes: Tensor, values: Tensor) -> Batch:
+    """Complete graphs with these values on their edges, in the order of `all_pairs`."""
+    lengths = nodes.square()
+    owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), lengths, output_size=len(values))
+    number = torch.arange(len(values), device=values.device) - (lengths.cumsum(0) - lengths)[owner]
+    size = nodes[owner]
+    attributes = {
+        "edge_index": Ragged(torch.stack([number.div(size, rounding_mode="floor"), number % size], 1), lengths),
+        "edge_attr": Ragged(values.unsqueeze(1), lengths),
+        "num_nodes": nodes,
+    }
+    return merge_graphs({"nodes": nodes, "attributes": attributes})
+
+
+def node_layout(x: Batch) -> Layout:
+    """One row of ``y`` for each node, for answers on nodes: ``EnergySolver(energy, layout=node_layout)``."""
+    return Segment(x["batch"], x.num_graphs, "nodes")

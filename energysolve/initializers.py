@@ -102,6 +102,14 @@ class FromInput:
         return x if self.function is None else self.function(x)
 
 
+@dataclass(frozen=True)
+class EdgeValues:
+    """The values of the edges of a batch of graphs, ``edge_attr``: answers from which distances only fall."""
+
+    def __call__(self, x, layout, generator):
+        return x["edge_attr"].clone()
+
+
 def _shape(owner: str, shape: Sequence[int] | int) -> tuple[int, ...]:
     sizes = (shape,) if isinstance(shape, int) else tuple(shape)
     if not all(isinstance(size, int) and size >= 0 for size in sizes):

@@ -31,6 +31,9 @@ class Layout(ABC):
     batch: int
     """Number of samples."""
 
+    unit: str = "rows"
+    """What a row of an answer is, for messages."""
+
     @property
     @abstractmethod
     def rows(self) -> int:
@@ -140,6 +143,7 @@ class Segment(Layout):
     Args:
         index: ``(rows,)`` int64, the sample of each row, in any order; a sample may own no rows.
         batch: the number of samples.
+        unit: what a row is, for messages.
 
     Raises:
         ValueError: if ``index`` is not a vector of integers in ``[0, batch)``.
@@ -152,6 +156,7 @@ class Segment(Layout):
 
     index: Tensor
     batch: int
+    unit: str = "rows"
 
     def __post_init__(self):
         if self.index.ndim != 1 or self.index.dtype != torch.int64:
@@ -190,11 +195,11 @@ class Segment(Layout):
             before = torch.repeat_interleave(lengths.cumsum(0) - lengths, lengths)
             first = (counts.cumsum(0) - counts)[samples][index]
             rows = self.index.argsort(stable=True)[first + torch.arange(len(index), device=index.device) - before]
-            return Segment(index, len(samples)), rows
+            return Segment(index, len(samples), self.unit), rows
         position = self.index.new_full((self.batch,), -1)
         position[samples] = torch.arange(len(samples), device=self.index.device)
         rows = (position[self.index] >= 0).nonzero().squeeze(1)
-        return Segment(position[self.index[rows]], len(samples)), rows
+        return Segment(position[self.index[rows]], len(samples), self.unit), rows
 
 
 @singledispatch
@@ -316,9 +321,10 @@ def check_free(name: str, tree: Any, x: Any, layout: Layout) -> None:
                 f"Convert it, for example with {name}.float()."
             )
         if leaf.ndim == 0 or leaf.shape[0] != layout.rows:
+            other = "" if layout.unit == "rows" else f", one row for each of the {layout.unit} (see layout=)"
             raise ValueError(
-                f"{name} has shape {tuple(leaf.shape)}, but x has {layout.batch} samples with {layout.rows} rows in "
-                f"all, so {name} must have shape ({layout.rows}, ...)."
+                f"{name} has shape {tuple(leaf.shape)}, but x has {layout.batch} samples with {layout.rows} "
+                f"{layout.unit} in all, so {name} must have shape ({layout.rows}, ...){other}."
             )
         if leaf.device != leaves[0].device or (x_tensor is not None and leaf.device != x_tensor.device):
             where = leaves[0].device if x_tensor is None else x_tensor.device

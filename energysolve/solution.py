@@ -50,6 +50,7 @@ class Solution:
         record: the result of the recorder, or None.
         evaluations: ``(batch,)`` int64, the number of times that the energy of the sample was evaluated.
         gradient_norm: ``(batch,)``, at the returned ``y``, of the gradient that halting criteria see.
+        layout: which rows of ``y`` belong to which sample; None if unknown, as for answers that no solve produced.
     """
 
     y: Any
@@ -60,10 +61,17 @@ class Solution:
     record: Any = None
     evaluations: Int[Tensor, " batch"] | None = None
     gradient_norm: Float[Tensor, " batch"] | None = None
+    layout: Any = None
 
     @classmethod
     def of_answers(
-        cls, y: Any, z: Any = None, *, steps: int | Int[Tensor, " batch"] = 0, batch: int | None = None
+        cls,
+        y: Any,
+        z: Any = None,
+        *,
+        steps: int | Int[Tensor, " batch"] = 0,
+        batch: int | None = None,
+        layout: Any = None,
     ) -> "Solution":
         """A solution made of answers that no solve produced, for functions that expect one, such as `Task.error`.
 
@@ -73,17 +81,20 @@ class Solution:
             y: the answers.
             z: the scratchpads, if any.
             steps: the steps taken, one number for all samples or one per sample.
-            batch: the number of samples; by default the rows of ``y``.
+            batch: the number of samples; by default that of the layout, or the rows of ``y``.
+            layout: which rows of ``y`` belong to which sample.
 
         Example:
             >>> error = task.error(Solution.of_answers(torch.zeros_like(target)), target)
         """
         leaf = tree_leaves(y)[0]
+        batch = layout.batch if batch is None and layout is not None else batch
         energy = leaf.new_full((len(leaf) if batch is None else batch,), torch.nan)
         if not isinstance(steps, Tensor):
             steps = torch.full_like(energy, steps, dtype=torch.int64)
         status = torch.full_like(steps, int(Status.MAX_STEPS))
-        return cls(y, z, energy, steps, status, None, torch.zeros_like(steps), torch.full_like(energy, torch.nan))
+        nothing, unknown = torch.zeros_like(steps), torch.full_like(energy, torch.nan)
+        return cls(y, z, energy, steps, status, None, nothing, unknown, layout)
 
     @property
     def converged(self) -> Bool[Tensor, " batch"]:

@@ -251,20 +251,19 @@ class EnergySolver(Pretrained, nn.Module):
         y, z = (tree_map(lambda leaf: leaf.index_select(0, rows), tree) for tree in (found.y, found.z))
         kept = replace(found, y=y, z=z)
         names = ("energy", "steps", "status", "evaluations", "gradient_norm")
-        return replace(kept, **{name: getattr(found, name)[best] for name in names})
+        return replace(kept, layout=layout, **{name: getattr(found, name)[best] for name in names})
 
     def _once(self, x, y, z, max_steps, generator) -> Solution:
         solve, free, units = self._prepare(x, y, z, max_steps, generator)
         if solve.layout.batch == 0:
-            return _empty(free)
+            return _empty(free, solve.layout)
         differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
         found = differentiation.minimize(solve, free)
         y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
         with torch.no_grad():
             gradient_norm = solve.layout.norm(self.optimizer.residual(found.at._replace(layout=solve.layout)))
-        solution = Solution(
-            y, z, found.at.energy, found.steps, found.status, found.record, found.evaluations, gradient_norm
-        )
+        numbers = (found.steps, found.status, found.record, found.evaluations, gradient_norm)
+        solution = Solution(y, z, found.at.energy, *numbers, layout=solve.layout)
         return checked(self.energy, x, solution if units is None else units.solution(solution))
 
     def _prepare(self, x, y, z, max_steps, generator) -> tuple[Solve, Any, Units | None]:
@@ -330,9 +329,10 @@ def _expect(name: str, value: Any, kind: Any, description: str) -> None:
         raise TypeError(f"{name} must be {description}; got {value!r}{hint}.")
 
 
-def _empty(free: Any) -> Solution:
+def _empty(free: Any, layout: Layout) -> Solution:
     free = tree_map(torch.detach, free)
     leaf = tree_leaves(free)[0]
     count = torch.zeros(0, dtype=torch.int64, device=leaf.device)
     nothing = leaf.new_zeros(0)
-    return Solution(free[0], free[1] if len(free) == 2 else None, nothing, count, count, None, count, nothing)
+    z = free[1] if len(free) == 2 else None
+    return Solution(free[0], z, nothing, count, count, None, count, nothing, layout)

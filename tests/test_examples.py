@@ -76,3 +76,11 @@ def test_train_your_own_task():
     out = output_of("train_your_own_task.py")
     assert number(r"same: error [\d.]+, (\d+) times", out) >= 7
     assert number(r"harder: error [\d.]+, (\d+) times", out) >= 3
+
+
+def test_heat_diffusion():
+    pytest.importorskip("torch_geometric")
+    out = output_of("heat_diffusion.py")
+    assert "3 CONVERGED" in out
+    for name in ("karate club", "Les Misérables", "Florentine families"):
+        assert number(rf"{name}: .* largest difference ([\d.e-]+)", out) < 1e-8

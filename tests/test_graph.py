@@ -76,7 +76,7 @@ def of_several_kinds():
         (tuple(graphs()), r"x is a tuple that holds a Data.*Batch\.from_data_list\(graphs\)"),
         ((data.Batch.from_data_list(graphs()), torch.rand(3)), r"x is a tuple that holds a DataBatch.*attributes"),
         ({"graphs": data.Batch.from_data_list(graphs())}, "x is a dict that holds a DataBatch"),
-        (data.Batch.from_data_list([without_edges()] * 2), r"without edge_index.*layout=lambda x: Segment"),
+        (data.Batch.from_data_list([without_edges()] * 2), r"without edge_index.*node_layout"),
         (data.Batch(edge_index=torch.tensor([[0], [1]])), r"without batch.*Batch\.from_data_list"),
         (data.Batch.from_data_list([of_several_kinds()] * 2), r"HeteroData with the kinds of edges.*to_homogeneous"),
     ],

@@ -15,7 +15,10 @@ from ..experiments.tables import PRESETS
 from ..training import CheckpointError, NonfiniteLossError
 from .common import CommandError, Device, check_device, command_errors, command_line
 
-TARGETS = ("table1", "table3", "table4", "figure1", "figure3", "figure4", "figure5", "figure6", "figure7", "scratchpad")
+TARGETS = (
+    *("table1", "table3", "table4", "figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7"),
+    *("scratchpad", "sizes"),
+)
 
 _TRAINED = ("table3", "scratchpad")
 """The tables that compare settings of training."""

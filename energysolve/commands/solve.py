@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -40,9 +41,11 @@ def solve(
     max_steps: Annotated[int | None, Option(min=0, help="Maximum number of steps; by default the model's.")] = None,
     device: Device = "cpu",
     output: Annotated[
-        Path | None, Option(help="Folder for results, default out/solve-TASK; with --input an .npz or .csv file.")
+        Path | None, Option(help="Folder for results, default out/solve-TASK; with --input a file for the answers.")
     ] = None,
-    input: Annotated[Path | None, Option(help="Problems to solve: an .npz, .npy or .csv file.")] = None,
+    input: Annotated[
+        Path | None, Option(help="Problems to solve: an .npz, .npy or .csv file; for tasks on graphs, a graph.")
+    ] = None,
     chunk: Annotated[int | None, Option(min=1, help="Problems of --input to solve together; default 1024.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue an interrupted run over --input.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing answers to --input.")] = False,
@@ -66,6 +69,10 @@ def solve(
     with command_errors(ValueError, prefix=f"Cannot load the model {name}: "):
         source = None if domain is None else domain.task_of(solver)
     if input is not None and output is not None:
+        if domain is not None and domain.solve_file is not None:
+            given = {"--chunk": chunk is not None, "--resume": resume}
+            _solve_own_file(domain, solver, input, output, seed, overwrite, [name for name in given if given[name]])
+            return
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
         _solve_file(solver, domain, source, input, output, options)
     elif domain is None or source is None:
@@ -135,6 +142,22 @@ def _solve_file(
     finally:
         bar.stop()
     console.print(f"{_in_words(summary)}\nSaved {output}", soft_wrap=True, highlight=False)
+
+
+def _solve_own_file(
+    domain: Domain, solver: EnergySolver, input: Path, output: Path, seed: int, overwrite: bool, misplaced: list[str]
+) -> None:
+    """Solve a file of the domain's own kind, which holds one problem."""
+    for name in misplaced:
+        raise CommandError(f"{name} is for files of many problems; a file of {domain.name} holds one.")
+    if output.exists() and not overwrite:
+        raise CommandError(f"{output} exists. Choose another --output, or pass --overwrite.")
+    assert domain.solve_file is not None
+    generator = torch.Generator(next(solver.parameters()).device).manual_seed(seed)
+    with command_errors(ValueError, FileNotFoundError, ImportError):
+        said, paths = domain.solve_file(solver, input, output, generator)
+    saved = ", ".join(map(str, [output, *paths]))
+    Console().print(f"{said}\nSaved {saved}", soft_wrap=True, highlight=False)
 
 
 def _in_words(summary: Summary) -> str:

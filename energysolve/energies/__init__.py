@@ -21,6 +21,7 @@ from .analytic import (
 )
 from .combinators import Mapped, SoftMin
 from .convex import Bowl, Logistic, Quadratic, Ridge
+from .graph import GINEEnergy, TripleEnergy
 from .mlp import MLPEnergy
 from .structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
 
@@ -33,6 +34,7 @@ __all__ = [
     "BrownBadlyScaled",
     "FactoredCompletion",
     "FunctionEnergy",
+    "GINEEnergy",
     "HelicalValley",
     "Himmelblau",
     "Logistic",
@@ -50,6 +52,7 @@ __all__ = [
     "StyblinskiTang",
     "ThreeHumpCamel",
     "Trigonometric",
+    "TripleEnergy",
     "VariablyDimensioned",
     "WeightedSum",
     "Wood",

@@ -17,7 +17,7 @@ _RANGE = 3.0
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     """Make the missing runs and a figure per task. Returns the paths of the written files."""
     paths = []
-    for task, domain in laboratory.domains.items():
+    for task, domain in laboratory.continuous().items():
         runs = {name: laboratory.result(run) for name, run in methods_of(task, preset).items()}
         panels = {d: panel(runs, d) for d in next(iter(runs.values()))["difficulties"]}
         most = max(max(curves.floors.values()) for curves in panels.values())

@@ -14,7 +14,7 @@ _PROBLEMS = 20
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     """Draw a figure per task and save the rank correlations. Returns the paths of the written files."""
     paths, found = [], {}
-    for task, domain in laboratory.domains.items():
+    for task, domain in laboratory.continuous().items():
         path, target = laboratory.fresh_descent(task, preset, "figure5", _PROBLEMS)
         energies = energy_by_distance(path, target, generator=stream(f"figure5 candidates {task}", 0))
         title = f"{domain.title}: energy against distance to the solution"

@@ -16,7 +16,7 @@ import torch
 from .. import baselines
 from ..files import write_atomic, write_json
 from ..landscape import DescentPath, descent
-from ..presets import DOMAINS, METHODS, Domain, Preset, finished
+from ..presets import DOMAINS, Domain, Preset, finished
 from ..pretrained.files import CONFIG
 from ..provenance import environment
 from ..seeding import stream
@@ -76,6 +76,14 @@ class Laboratory:
     iterations: int = 2000
     checkpoint_every: int = 500
 
+    def continuous(self) -> dict[str, Domain]:
+        """The domains on vectors and matrices, of Section 4.3 of the paper."""
+        return {name: domain for name, domain in self.domains.items() if domain.section == "continuous"}
+
+    def graphs(self) -> dict[str, Domain]:
+        """The domains on graphs, of Section 4.2 of the paper."""
+        return {name: domain for name, domain in self.domains.items() if domain.section == "graphs"}
+
     def preset(self, run: Run) -> Preset:
         """The preset of a run, with its seed and variant."""
         preset = self.domains[run.task].preset(run.preset, run.method)
@@ -112,7 +120,7 @@ class Laboratory:
     def make_all(self, tasks: Iterable[str], preset: str, seeds: int) -> None:
         """Make the missing runs of a preset: those of the energy model, and with ``"paper"`` one per other method."""
         for task in tasks:
-            for method in METHODS if preset == "paper" else ["irem"]:
+            for method in self.domains[task].methods if preset == "paper" else ["irem"]:
                 for seed in range(seeds if method == "irem" else 1):
                     self.result(Run(task, method, preset, seed))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -9,7 +10,7 @@ from torch import nn
 from ..baselines import Baseline
 from ..solver import EnergySolver
 from ..tasks import Task
-from .methods import BASELINES, baseline_preset
+from .methods import BASELINES, METHODS, baseline_preset
 from .preset import Preset
 
 
@@ -34,6 +35,13 @@ class Domain:
         paper: mean errors that the paper reports, by method and difficulty.
         limit: name of the lower bound on the error of any method, if `energysolve.experiments.limits` computes one.
         measures: further measures of a model by name: functions of the model, the task, a seed and a problem count.
+        methods: the methods that can be trained on it, see `METHODS`.
+        solve_file: solves the problem in a file of the domain's own kind, such as a graph, and writes the answers: a
+            function of the solver, the file, the file for the answers and a generator, which returns what to print and
+            the paths of further files. None for files of arrays.
+        kinds: further kinds of problems by name, such as sparse graphs: functions of the size that make the task.
+        harder: the name of the task's second difficulty.
+        section: the half of the paper's experiments that it belongs to, ``"continuous"`` or ``"graphs"``.
     """
 
     name: str
@@ -47,6 +55,11 @@ class Domain:
     paper: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     limit: str | None = None
     measures: Mapping[str, Callable[[Any, Any, int, int], Any]] = field(default_factory=dict)
+    methods: tuple[str, ...] = tuple(METHODS)
+    kinds: Mapping[str, Callable[[int], Task]] = field(default_factory=dict)
+    solve_file: Callable[[EnergySolver, Path, Path, Any], tuple[str, list[Path]]] | None = None
+    harder: str = "harder"
+    section: str = "continuous"
 
     def preset(self, name: str, method: str = "irem") -> Preset:
         """A preset by name, for the energy model or for one of the baselines.
@@ -58,8 +71,9 @@ class Domain:
             raise ValueError(f"{self.title} has no preset {name!r}; its presets are: {', '.join(self.presets)}.")
         if method == "irem":
             return self.presets[name]
-        if method not in BASELINES:
-            raise ValueError(f"There is no method {method!r}; the methods are: irem, {', '.join(BASELINES)}.")
+        if method not in BASELINES or method not in self.methods:
+            known = ", ".join(["irem", *(name for name in BASELINES if name in self.methods)])
+            raise ValueError(f"There is no method {method!r}; the methods are: {known}.")
         return baseline_preset(self.presets[name], BASELINES[method])
 
     def task_at(self, preset: Preset) -> Task:

@@ -11,6 +11,7 @@ from ..seeding import stream
 from ..solver import EnergySolver
 from ..tasks import Task
 from ..training import Replayable, SupervisedTrainer, Trainer, TrainingConfig, Validation, make_accelerator
+from ..training.equilibrium import EquilibriumSteps
 from ..training.supervised import UNUSED
 
 Settings = Mapping[str, Any]
@@ -113,7 +114,7 @@ class Preset:
         if not isinstance(model, EnergySolver):
             unused = {name: getattr(TrainingConfig(), name) for name in UNUSED}
             config = self.training.changed(unused if isinstance(model, Replayable) else unused | {"replay": 0})
-            return SupervisedTrainer(model, task, config, generator=generator, accelerator=accelerator), model
+            return SupervisedTrainer(model, task, config, generator=generator, accelerator=accelerator), used
         validation = None
         if self.validate_every:
             validation = Validation(used, self.validate_every, problems=128, early_stopping=self.early_stopping)
@@ -127,4 +128,7 @@ _CHANGEABLE = ("iterations", "seed", "size", "validate_every", "early_stopping")
 def finished(trainer: Trainer | SupervisedTrainer, used: Any) -> Any:
     """The model to save, with the trained weights, on the CPU and in evaluation mode."""
     trained = trainer.trained_model
-    return (used.replace(energy=trained) if isinstance(used, EnergySolver) else trained).to("cpu").eval()
+    if isinstance(used, EnergySolver):
+        # The steps of an equilibrium are trained, and its energy is kept.
+        trained = used.replace(energy=trained.energy if isinstance(trained, EquilibriumSteps) else trained)
+    return trained.to("cpu").eval()

@@ -8,11 +8,14 @@ from ..pretrained import register_energy
 from ..solver import EnergySolver
 from ..tasks import Task
 from .domain import Domain
+from .graph import COMPONENTS, EDGE_COPY, SHORTEST_PATH
 from .matrix import COMPLETION, INVERSE
 from .network import NETWORK, SOLVER, network, paper, tuned, with_energy
 from .vector import ADDITION
 
-DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (ADDITION, COMPLETION, INVERSE)}
+DOMAINS: dict[str, Domain] = {
+    domain.name: domain for domain in (ADDITION, COMPLETION, INVERSE, EDGE_COPY, COMPONENTS, SHORTEST_PATH)
+}
 """Domains by name; `register` adds to them."""
 
 

@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from ..energies.graph import GINEEnergy, TripleEnergy
 from ..energies.mlp import MLPEnergy
 from ..energies.structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
 from ..energy import Energy
@@ -11,7 +12,8 @@ from ..energy import Energy
 C = TypeVar("C", bound=type)
 
 ENERGIES: dict[str, type[nn.Module]] = {
-    cls.__name__: cls for cls in (MLPEnergy, SharedQuadratic, PreconditionedInverse, FactoredCompletion)
+    cls.__name__: cls
+    for cls in (MLPEnergy, SharedQuadratic, PreconditionedInverse, FactoredCompletion, GINEEnergy, TripleEnergy)
 }
 """Classes by name. A configuration refers to them by these names; nothing is imported by a name in a file."""
 LIBRARY = frozenset(ENERGIES)

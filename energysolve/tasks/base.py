@@ -65,7 +65,7 @@ class Task(ABC):
 
     def error_of(self, y: Any, x: Any, target: Any) -> Float[Tensor, " batch"]:
         """The error of answers ``y`` to the problems ``x`` that do not come from a solve."""
-        return self.error(Solution.of_answers(y, batch=self.layout(x).batch), target)
+        return self.error(Solution.of_answers(y, layout=self.layout(x)), target)
 
     def floors(
         self, difficulty: str, x: Any, target: Any, mean_target: Callable[[str], Tensor] | None = None

@@ -4,6 +4,7 @@ from .accelerators import make_accelerator
 from .callbacks import Callback, Progress, Validated
 from .checkpoints import CheckpointError, Checkpoints
 from .config import TrainingConfig
+from .equilibrium import EquilibriumSteps
 from .replay import ReplayBuffer
 from .schedules import Constant, Cosine, OneCycle, Schedule
 from .supervised import Replayable, SupervisedTrainer
@@ -17,6 +18,7 @@ __all__ = [
     "Checkpoints",
     "Constant",
     "Cosine",
+    "EquilibriumSteps",
     "NonfiniteLossError",
     "OneCycle",
     "Progress",

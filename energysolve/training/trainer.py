@@ -125,7 +125,7 @@ class Loss(nn.Module):
         The error gets a solution whose ``energy`` is NaN: evaluating the energy at the answer would cost a step.
         """
         y, z = self.solver.descend(x, y, z)
-        solution = Solution.of_answers(y, z, steps=self.solver.max_steps, batch=self.solver.layout_of(x).batch)
+        solution = Solution.of_answers(y, z, steps=self.solver.max_steps, layout=self.solver.layout_of(x))
         return self.task.error(solution, target).mean(), y, z
 
 

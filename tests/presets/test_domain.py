@@ -173,7 +173,7 @@ def test_registration():
     assert at_size(build(Doubling(3), {"step_size": 1.0}), (8,)).energy.size == 8
     with pytest.raises(ValueError, match="There is a domain 'doubling' already"):
         register(Domain("doubling", "Other", Doubling, 4, task_of, {}))
-    with pytest.raises(ValueError, match="the tasks are: addition, completion, inverse, doubling"):
+    with pytest.raises(ValueError, match=r"the tasks are: addition, .*, shortest-path, doubling"):
         domain_named("doublign")
     with pytest.raises(ValueError, match="has no preset 'best'; its presets are: tuned, paper"):
         DOUBLING.preset("best")
@@ -253,7 +253,7 @@ def test_a_task_of_the_users_own_trains_the_papers_network(user_module, capsys):
         (("train", "halving_module:Learned", "--size", "3"), "a task is a subclass of energysolve.tasks.Task"),
         (("train", "halving_module:Halving", "--size", "3"), "cannot be called with (3,)"),
         (("train", "addition", "--energy", "halving_module:make_energy"), "--energy is for a task of your own"),
-        (("train", "additoin"), "the tasks are: addition, completion, inverse, doubling. For a task of your own"),
+        (("train", "additoin"), "components, shortest-path, doubling. For a task of your own"),
         (("solve",), "Name a task, or a trained model with --model"),
     ],
 )

@@ -1,0 +1,133 @@
+"""Errors and steps against the size of graphs, up to ten times the largest of training; also of sparse graphs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..evaluation.evaluate import CHUNK, evaluate
+from ..evaluation.figures import save
+from ..landscape.figures import draw_error_curves
+from ..presets import Domain
+from ..seeding import stream
+from ..solver import EnergySolver
+from .runs import Laboratory, Run
+
+SIZES = {10: 1000, 15: 1000, 20: 500, 30: 200, 60: 50, 100: 20}
+"""Numbers of nodes, and the most problems of each."""
+_SPARSE = (100, 20)
+"""Nodes and number of the sparse graphs."""
+_CHUNK_PAIRS = 25_000
+
+
+def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
+    """Evaluate the runs of the preset at every size, and draw a figure. Returns the paths of the written files."""
+    found: dict[str, Any] = {}
+    for task, domain in laboratory.graphs().items():
+        found[task] = {
+            f"seed {seed}": measure_sizes(
+                laboratory.model(Run(task, "irem", preset, seed)), domain, laboratory.problems
+            )
+            for seed in range(seeds)
+        }
+    result = laboratory.results / "sizes.json"
+    laboratory.write(result, {"kind": "sizes", "command": laboratory.command, "preset": preset, "tasks": found})
+    return [result, *_draw(laboratory, found)]
+
+
+def measure_sizes(solver: EnergySolver, domain: Domain, most: int) -> dict[str, Any]:
+    """Errors, steps and floors by kind of problem and size. JSON-able."""
+    kinds = {"as in training": domain.task, **domain.kinds}
+    found: dict[str, Any] = {
+        name: {n: _at(solver, make(n), n, min(most, problems)) for n, problems in SIZES.items()}
+        for name, make in kinds.items()
+    }
+    for name, graphs in sparse_graphs(*_SPARSE).items():
+        found[name] = {_SPARSE[0]: _on(solver, domain.task(_SPARSE[0]), graphs[: max(1, most // 50)])}
+    return found
+
+
+def sparse_graphs(nodes: int, count: int) -> Mapping[str, list[Any]]:
+    """Random sparse weighted graphs of NetworkX, of kinds that training never sees.
+
+    Random geometric graphs in the unit square, with the distances as weights, and Barabási-Albert graphs with weights
+    uniform in (0, 1); some are disconnected.
+    """
+    import networkx as nx
+
+    generator = stream("sparse graphs", 0)
+    geometric, attached = [], []
+    for seed in range(count):
+        graph = nx.random_geometric_graph(nodes, 0.2, seed=seed)
+        places = nx.get_node_attributes(graph, "pos")
+        for u, v, attributes in graph.edges(data=True):
+            (a, b), (c, d) = places[u], places[v]
+            attributes["weight"] = ((a - c) ** 2 + (b - d) ** 2) ** 0.5
+        geometric.append(graph)
+        graph = nx.barabasi_albert_graph(nodes, 3, seed=seed)
+        for _, _, attributes in graph.edges(data=True):
+            attributes["weight"] = torch.rand((), generator=generator).item()
+        attached.append(graph)
+    return {"random geometric": geometric, "Barabási-Albert": attached}
+
+
+def _at(solver: EnergySolver, task: Any, size: int, problems: int) -> dict[str, Any]:
+    """On fresh problems of one size."""
+    generator = stream(f"sizes {task!r}", size)
+    chunk = max(1, min(CHUNK, _CHUNK_PAIRS // size**2))
+    found = evaluate(solver, task, "same", problems, generator, chunk=chunk)
+    x, target = task.sample(min(problems, 50), "same", stream(f"variance {task!r}", size))
+    best = min(found.error_by_step)
+    return {
+        **found.summary(),
+        "best step's error": best,
+        "variance of the answers": target.var().item(),
+        "exact": _exact(solver, x, target),
+    }
+
+
+def _on(solver: EnergySolver, task: Any, graphs: list[Any]) -> dict[str, Any]:
+    """On given graphs, one by one."""
+    from ..graphs import to_batch
+
+    errors, steps, converged, variances, exact = [], [], [], [], []
+    for graph in graphs:
+        x = task.complete(to_batch(graph))
+        target = task.exact(x)
+        solution = solver.minimize(x, generator=stream("sparse", 0))
+        near = target < x.unreachable / 2 if "unreachable" in x else torch.ones_like(target, dtype=torch.bool)
+        errors.append((solution.y - target)[near].square().mean().item())
+        variances.append(target[near].var().item())
+        exact.append(bool(((solution.y - target)[near].abs() < 0.5).all()))
+        steps.append(int(solution.steps[0]))
+        converged.append(bool(solution.converged[0]))
+    count = len(graphs)
+    return {
+        "problems": count,
+        "error": sum(errors) / count,
+        "largest error": max(errors),
+        "steps": {"mean": sum(steps) / count, "max": max(steps)},
+        "converged": sum(converged) / count,
+        "variance of the answers": sum(variances) / count,
+        "exact": sum(exact) / count,
+    }
+
+
+def _exact(solver: EnergySolver, x: Any, target: torch.Tensor) -> float:
+    """The fraction of graphs all of whose answers are within 1/2 of the right one: after rounding, for components."""
+    solution = solver.minimize(x, generator=stream("exact", 0))
+    wrong = ((solution.y - target).abs() >= 0.5).to(target.dtype)
+    return (solution.layout.sum(wrong) == 0).double().mean().item()
+
+
+def _draw(laboratory: Laboratory, found: Mapping[str, Any]) -> list[Path]:
+    curves, places = {}, {}
+    for task, domain in laboratory.graphs().items():
+        for kind, sizes in found[task]["seed 0"].items():
+            if len(sizes) > 1:
+                name = domain.title if kind == "as in training" else f"{domain.title}, {kind}"
+                curves[name] = [each["error"] for each in sizes.values()]
+                places[name] = list(sizes)
+    figure = draw_error_curves(curves, {}, "Error against size", "nodes", "mean squared error", x=places)
+    return save(figure, laboratory.results, "sizes")

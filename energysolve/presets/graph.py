@@ -1,0 +1,138 @@
+"""Edge copy, connected components and shortest paths: tasks on the edges of graphs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..energies.graph import GINEEnergy, TripleEnergy
+from ..halting import GradientNorm
+from ..initializers import EdgeValues, Uniform
+from ..optimizers import SGD, FixedPoint
+from ..solver import EnergySolver
+from ..tasks.graph import Components, EdgeCopy, GraphTask, ShortestPath
+from ..training import OneCycle, TrainingConfig
+from ..training.equilibrium import EquilibriumSteps
+from .domain import Domain
+from .network import SOLVER, paper, tuned
+from .preset import Preset, Settings
+
+_TRIPLES: Settings = {
+    "width": 32,
+    "messages": 16,
+    "bounded": False,
+    "steps": 5,
+    "tracked": 3,
+    "step_size": 0.5,
+    "consistency": 10.0,
+    "test_from_edges": True,
+    "test_tolerance": 1e-4,
+    "test_max_steps": 300,
+}
+
+
+def _equilibrium(task: GraphTask, settings: Settings) -> EquilibriumSteps:
+    energy = TripleEnergy(settings["width"], settings["messages"], settings["bounded"])
+    options = {name: settings[name] for name in ("steps", "tracked", "step_size", "consistency")}
+    return EquilibriumSteps(energy, Uniform((1,)), **options)
+
+
+def _minimized(model: EquilibriumSteps, settings: Settings) -> EnergySolver:
+    return EnergySolver(
+        model.energy,
+        FixedPoint(memory=0, step_size=settings["step_size"]),
+        # Trained from random answers, so that others than the right one are no fixed points; from the edges, which
+        # distances and components are reached from in one direction, the last few of them are avoided, too.
+        init=EdgeValues() if settings["test_from_edges"] else Uniform((1,)),
+        halting=GradientNorm(settings["test_tolerance"]),
+        max_steps=settings["test_max_steps"],
+        compact=True,
+    )
+
+
+def _best(iterations: int, **settings: Any) -> Preset:
+    training = TrainingConfig(batch_size=64, lr=1e-2, schedule=OneCycle(), replay=10_000)
+    return Preset(_equilibrium, iterations, training, {**_TRIPLES, **settings}, in_use=_minimized, stream="train best")
+
+
+def _network(task: GraphTask, settings: Settings) -> EnergySolver:
+    energy = GINEEnergy(settings["width"], settings["layers"], settings["energy_scale"])
+    return EnergySolver(energy, SGD(settings["step_size"]), init=Uniform((1,)))
+
+
+_NETWORK: Settings = {**SOLVER, "width": 128, "layers": 3, "energy_scale": 1.0}
+
+
+def _task_of(kind: Callable[..., GraphTask], bounded: bool) -> Callable[[EnergySolver], GraphTask]:
+    def task_of(solver: EnergySolver) -> GraphTask:
+        energy = solver.energy
+        if not isinstance(energy, GINEEnergy) and not (isinstance(energy, TripleEnergy) and energy.bounded == bounded):
+            answers = "in (0, 1)" if bounded else "of any size"
+            raise ValueError(
+                f"the model is no energy of answers {answers} on the edges of graphs: no GINEEnergy, and no "
+                f"TripleEnergy with bounded={bounded}"
+            )
+        return kind()
+
+    return task_of
+
+
+def _file_solver(kind: Callable[..., GraphTask], title: str) -> Callable[..., tuple[str, list[Path]]]:
+    def solve_file(solver: EnergySolver, input: Path, output: Path, generator: Any) -> tuple[str, list[Path]]:
+        # Imported on demand: torch-geometric, NetworkX and matplotlib take seconds to import.
+        from ..evaluation.figures import save
+        from ..evaluation.graph_figures import draw_graph_solve
+        from ..streaming.graphs import solve_graph_file
+
+        found = solve_graph_file(solver, kind(), input, output, generator)
+        figure = draw_graph_solve(found.graph, found.x, found.y, found.solution, f"{title}: {input.name}")
+        apart = int((~found.y.isfinite()).sum())
+        said = f"{found.x.num_nodes} nodes, {found.y.numel():,} pairs: {found.solution!r}"
+        return said + (f"\n{apart:,} pairs without a path: inf" if apart else ""), save(
+            figure, output.parent, output.stem
+        )
+
+    return solve_file
+
+
+def _domain(
+    name: str, title: str, kind: Callable[..., GraphTask], best: Preset, errors: Mapping[str, Any], kinds: Any = None
+) -> Domain:
+    return Domain(
+        name=name,
+        title=title,
+        task=kind,
+        size=10,
+        task_of=_task_of(kind, bounded=best.settings["bounded"]),
+        presets={
+            "paper": paper(_network, _NETWORK, batch_size=64),
+            "tuned": tuned(_network, _NETWORK, batch_size=64),
+            "best": best,
+        },
+        paper=errors,
+        kinds=kinds or {},
+        methods=("irem",),
+        solve_file=_file_solver(kind, title),
+        harder="larger",
+        section="graphs",
+    )
+
+
+EDGE_COPY = _domain(
+    "edge-copy", "Edge copy", EdgeCopy, _best(2000, test_from_edges=False), {"irem": {"same": 0.0019, "larger": 0.0019}}
+)
+COMPONENTS = _domain(
+    "components",
+    "Connected components",
+    Components,
+    _best(3000, bounded=True),
+    {"irem": {"same": 0.1424, "larger": 0.2171}},
+    {"edges with probability 1/n": lambda size: Components(size, 1 / size)},
+)
+SHORTEST_PATH = _domain(
+    "shortest-path",
+    "Shortest path",
+    ShortestPath,
+    _best(8000),
+    {"irem": {"same": 0.0274, "larger": 0.0464}},
+    {"edges uniform in (0, 1)": lambda size: ShortestPath(size, symmetric=False)},
+)

@@ -1,0 +1,260 @@
+"""Tasks on the edges of complete graphs (Section 4.2 and Appendix C of the paper)."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checks import check_whole
+from ..initializers import Initializer, Uniform
+from .base import Task
+
+
+@dataclass(frozen=True)
+class GraphTask(Task):
+    """A task whose problems are complete graphs, self-loops included, with one number on each edge.
+
+    ``x`` is a torch-geometric ``Batch`` with ``edge_attr (edges, 1)`` and without node features; the edges of a graph
+    are ``(0, 0), (0, 1), ...``. Targets are ``(edges, 1)``. Training draws the number of nodes uniformly from 2 to
+    ``size``; ``"same"`` problems have ``size`` nodes and ``"larger"`` ones half as many again. The error is the mean
+    squared error over the edges of a graph.
+
+    Subclasses draw matrices and solve them, see `draw` and `answer`.
+
+    Args:
+        size: number of nodes; 10 in the paper.
+    """
+
+    size: int = 10
+    init: Initializer = field(init=False, repr=False, compare=False)
+    difficulties = ("same", "larger")
+
+    def __post_init__(self):
+        check_whole(type(self).__name__, least=1, size=self.size)
+        object.__setattr__(self, "init", Uniform((1,)))
+
+    @abstractmethod
+    def draw(self, random: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Edges ``(batch, n, n)``, given numbers uniform in (0, 1) of that shape."""
+
+    @abstractmethod
+    def answer(self, edges: Tensor, inside: Tensor) -> Tensor:
+        """Targets ``(batch, n, n)``. Pairs that are not ``inside`` a graph do not count; their edges are zero."""
+
+    def sample(self, batch, difficulty="training", generator=None, device=None):
+        """Draw problems with their answers; without a difficulty, those of training, of 2 to ``size`` nodes."""
+        nodes = self._sizes(batch, difficulty, generator, device)
+        largest = int(nodes.max()) if batch else 0  # on the CPU, or known: the sizes are drawn there
+        number = torch.arange(largest, device=nodes.device)
+        inside = (number < nodes.view(-1, 1, 1)) & (number.unsqueeze(1) < nodes.view(-1, 1, 1))
+        random = torch.rand(batch, largest, largest, generator=generator, device=device)
+        edges = torch.where(inside, self.draw(random, generator), 0.0)
+        target = self.answer(edges, inside)
+        return _adapter().complete_graphs(edges, nodes), target[inside].unsqueeze(1)
+
+    def complete(self, graphs: Any) -> Any:
+        """The problem that a batch of users' graphs poses: one edge for every ordered pair of nodes.
+
+        Args:
+            graphs: a batch with ``edge_attr (edges, 1)``, see `energysolve.graphs.to_batch`.
+
+        Raises:
+            ValueError: if the task has no such problem.
+        """
+        return _adapter().all_pairs(graphs)
+
+    def interpret(self, x: Any, y: Tensor) -> Tensor:
+        """The answers to a problem that `complete` made, for the user."""
+        return y
+
+    def exact(self, x: Any) -> Tensor:
+        """The right answers ``(edges, 1)`` to problems that `sample` or `complete` made, graph by graph."""
+        nodes = torch.bincount(x.batch, minlength=x.num_graphs)
+        found = []
+        for size, values in zip(nodes.tolist(), x.edge_attr.split(nodes.square().tolist()), strict=True):
+            edges = values.view(1, size, size)
+            found.append(self.answer(edges, torch.ones_like(edges, dtype=torch.bool)).view(-1, 1))
+        return torch.cat(found)
+
+    def _sizes(self, batch: int, difficulty: str, generator: torch.Generator | None, device: Any) -> Tensor:
+        """The number of nodes of each graph."""
+        if difficulty == "training":
+            low = min(2, self.size)
+            return torch.randint(low, self.size + 1, (batch,), generator=generator, device=device)
+        self.check_difficulty(difficulty)
+        nodes = self.size if difficulty == "same" else self.size * 3 // 2
+        return torch.full((batch,), nodes, device=device)
+
+    def error(self, solution, target):
+        layout = solution.layout
+        if layout is None:
+            raise ValueError(
+                "The error of a graph is a mean over its edges, and this solution does not say which edges belong to "
+                "which graph: take it from minimize, or pass layout=task.layout(x) to Solution.of_answers."
+            )
+        squares = (solution.y - target).square()
+        return layout.sum(squares) / layout.sum(torch.ones_like(squares)).clamp(min=1)
+
+    def split(self, tree):
+        return _adapter().split_edges(tree)
+
+    def merge(self, rows):
+        return _adapter().merge_edges(rows)
+
+
+@dataclass(frozen=True)
+class EdgeCopy(GraphTask):
+    """Repeat the value of every edge, which is uniform in (-1, 1)."""
+
+    def draw(self, random, generator):
+        return random * 2 - 1
+
+    def answer(self, edges, inside):
+        return edges
+
+
+@dataclass(frozen=True)
+class Components(GraphTask):
+    """Tell which pairs of nodes are connected: 1 for pairs in one component, a node with itself included, else 0.
+
+    Each directed edge exists with a probability, and has the value 1 then and 0 otherwise. Components are those of the
+    undirected graph.
+
+    Args:
+        size: number of nodes; 10 in the paper.
+        probability: the probability of an edge; 0.05 in the paper.
+    """
+
+    probability: float = 0.05
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"Components needs a probability in [0, 1], got {self.probability!r}.")
+
+    def draw(self, random, generator):
+        return (random < self.probability).to(random.dtype)
+
+    def answer(self, edges, inside):
+        return connected(edges > 0).to(edges.dtype)
+
+    def complete(self, graphs):
+        """An edge of any value connects its nodes."""
+        graphs = graphs.clone()
+        graphs.edge_attr = torch.ones_like(graphs.edge_attr)
+        return super().complete(graphs)
+
+    def floors(self, difficulty, x, target, mean_target=None):
+        """Also ``"edges"``: 1 for an edge in either direction and for a node with itself, 0 for all other pairs."""
+        sources, targets = x["edge_index"]
+        exists, nodes = x["edge_attr"].squeeze(1) > 0, len(x["batch"])
+        back = torch.isin(targets * nodes + sources, (sources * nodes + targets)[exists])
+        answer = (exists | back | (sources == targets)).to(target.dtype).unsqueeze(1)
+        return super().floors(difficulty, x, target) | {"edges": self.error_of(answer, x, target)}
+
+
+@dataclass(frozen=True)
+class ShortestPath(GraphTask):
+    """The length of the shortest path between every two nodes.
+
+    Edge lengths are ``A + Aᵀ`` with entries of ``A`` uniform in (0, 1), as in the authors' release, or, not symmetric,
+    uniform in (0, 1), as in the paper's text. The edge of a node with itself has length 0.
+
+    Args:
+        size: number of nodes; 10 in the paper.
+        symmetric: whether edges are ``A + Aᵀ``.
+    """
+
+    symmetric: bool = True
+
+    def draw(self, random, generator):
+        lengths = random + random.mT if self.symmetric else random
+        return lengths * (1 - torch.eye(random.shape[1], device=random.device))
+
+    def answer(self, edges, inside):
+        return distances(torch.where(inside, edges.double(), torch.inf)).to(edges.dtype)
+
+    def complete(self, graphs):
+        """Pairs without an edge get a length that is longer than any path; a node with itself has length 0.
+
+        Raises:
+            ValueError: for negative lengths, and if ``symmetric`` for an edge without one of that length back.
+        """
+        graphs = graphs.clone()
+        index, lengths = graphs.edge_index, graphs.edge_attr
+        if bool((lengths < 0).any()):
+            raise ValueError(f"Lengths of edges must be 0 or more; got {lengths.min().item():g}.")
+        graphs.edge_attr = torch.where((index[0] == index[1]).unsqueeze(1), 0.0, lengths)
+        unreachable = _unreachable(graphs)
+        x = _adapter().all_pairs(graphs, unreachable)
+        x.edge_attr = torch.where((x.edge_index[0] == x.edge_index[1]).unsqueeze(1), 0.0, x.edge_attr)
+        if self.symmetric:
+            _check_symmetric(x)
+        x.unreachable = unreachable
+        return x
+
+    def interpret(self, x, y):
+        """Lengths that only a missing edge has mean that there is no path: ``inf``."""
+        reach = (x.unreachable / 2)[x.batch[x.edge_index[0]]].unsqueeze(1)
+        return torch.where(y > reach, torch.inf, y)
+
+    def floors(self, difficulty, x, target, mean_target=None):
+        """Also ``"edge"``: the length of the edge itself."""
+        return super().floors(difficulty, x, target) | {"edge": self.error_of(x["edge_attr"], x, target)}
+
+
+def _unreachable(graphs: Any) -> Tensor:
+    """For each graph, twice a length that no shortest path exceeds, that of all its nodes in a row on longest edges."""
+    owner, lengths = graphs.batch[graphs.edge_index[0]], graphs.edge_attr.squeeze(1)
+    nodes = torch.bincount(graphs.batch, minlength=graphs.num_graphs)
+    longest = lengths.new_zeros(len(nodes)).scatter_reduce(0, owner, lengths, "amax")
+    return 2 * (nodes - 1).clamp(min=1) * torch.where(longest > 0, longest, 1.0)
+
+
+def _check_symmetric(x: Any) -> None:
+    """Raise a ValueError for an edge of a complete graph, in the order of pairs, that is longer in one direction."""
+    nodes = torch.bincount(x.batch, minlength=x.num_graphs)
+    graph = x.batch[x.edge_index[0]]
+    first, start = (nodes.cumsum(0) - nodes)[graph], (nodes.square().cumsum(0) - nodes.square())[graph]
+    sources, targets = x.edge_index - first
+    back = x.edge_attr[start + targets * nodes[graph] + sources]
+    if not torch.equal(back, x.edge_attr):
+        edge = int((back != x.edge_attr).nonzero()[0, 0])
+        raise ValueError(
+            f"Edge ({sources[edge]}, {targets[edge]}) of graph {graph[edge]} is not as long as the edge back: the "
+            "graph is directed, and this task is about undirected ones. Add the edges back, or take "
+            "ShortestPath(symmetric=False) with an energy trained for it."
+        )
+
+
+def distances(lengths: Tensor) -> Tensor:
+    """Lengths of the shortest paths ``(..., n, n)`` from those of the edges, ``inf`` where there is none.
+
+    Floyd and Warshall's algorithm, for all graphs at once.
+    """
+    found = lengths.clone()
+    for k in range(lengths.shape[-1]):
+        found = torch.minimum(found, found[..., :, k, None] + found[..., k, None, :])
+    return found
+
+
+def connected(edges: Tensor) -> Tensor:
+    """Whether nodes are in one component ``(..., n, n)``, from edges of which one direction is enough.
+
+    Warshall's algorithm, for all graphs at once.
+    """
+    found = edges | edges.mT | torch.eye(edges.shape[-1], dtype=torch.bool, device=edges.device)
+    for k in range(edges.shape[-1]):
+        found = found | (found[..., :, k, None] & found[..., k, None, :])
+    return found
+
+
+def _adapter() -> Any:
+    """The graph adapter, imported at its first use, since it needs torch-geometric."""
+    try:
+        from .. import graph
+    except ImportError as error:
+        raise ImportError("Graphs need torch-geometric: pip install 'energysolve[graph]'.") from error
+    return graph
