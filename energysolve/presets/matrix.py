@@ -13,7 +13,7 @@ from ..tasks import Completion, Inverse
 from ..training import OneCycle, TrainingConfig
 from .domain import Domain
 from .network import network, paper, tuned
-from .preset import Preset, Settings
+from .preset import Preset, Settings, choosing_steps
 from .resizing import rebuilt
 
 
@@ -97,12 +97,14 @@ BEST_COMPLETION = Preset(
     _structured_completion,
     60,
     TrainingConfig(train_steps=150, differentiation=Truncated(50), batch_size=64, lr=3e-2, schedule=OneCycle()),
+    in_use=choosing_steps,
     stream="train best",
 )
 BEST_INVERSE = Preset(
     _structured_inverse,
     300,
     TrainingConfig(train_steps=5, differentiation=Unroll(), batch_size=64, lr=0.2, schedule=OneCycle()),
+    in_use=choosing_steps,
     stream="train best",
 )
 _COMPLETION = network(lambda task: (task.rows * task.columns,) * 2, "completion")

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..optimizers import LBFGS
 from ..seeding import stream
 from ..solver import EnergySolver
 from ..tasks import Task
@@ -21,6 +22,11 @@ Settings = Mapping[str, Any]
 def as_trained(model: Any, settings: Settings) -> Any:
     """The model, unchanged."""
     return model
+
+
+def choosing_steps(solver: EnergySolver, settings: Settings) -> EnergySolver:
+    """The solver with `LBFGS`, for energies that are trained by fixed steps; see docs/experiments/solvers.md."""
+    return solver.replace(optimizer=LBFGS())
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def rebuilt(solver: EnergySolver, preset: Preset, task: Task) -> EnergySolver:
         task: the task at the requested size.
     """
     with torch.random.fork_rng(devices=[]):  # the overwritten initial weights leave the user's random state alone
-        made = preset.build(task, {**preset.settings, "seed": preset.seed})
+        made = preset.in_use(preset.build(task, {**preset.settings, "seed": preset.seed}), preset.settings)
     old, new = solver.energy, made.energy
     assert isinstance(old, Energy)
     assert isinstance(new, Energy)

@@ -16,7 +16,7 @@ from ..tasks import Addition
 from ..training import OneCycle, TrainingConfig
 from .domain import Domain
 from .network import network, paper, tuned
-from .preset import Preset, Settings
+from .preset import Preset, Settings, choosing_steps
 from .resizing import rebuilt
 
 OPERATIONS = 10
@@ -64,6 +64,7 @@ BEST = Preset(
     _structured,
     600,
     TrainingConfig(train_steps=10, differentiation=Unroll(), batch_size=16, lr=0.5, schedule=OneCycle()),
+    in_use=choosing_steps,
     stream="train best",
 )
 _NETWORK = network(lambda task: (2 * task.size, task.size), "addition")
