@@ -71,6 +71,39 @@ def settings(folder: Path) -> str:
     return "\n\n".join(blocks)
 
 
+def solvers(folder: Path) -> str:
+    """The optimizers and tolerances of the shipped energies, as Markdown."""
+    blocks = []
+    for _, result in load(folder, "solvers"):
+        columns = ("energy function", "difficulty", "optimizer", "halting", "error", "energy", "evaluations", "seconds")
+        lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+        lines += [f"| {' | '.join(cell(row[name]) for name in columns)} |" for row in result["rows"]]
+        blocks.append("\n".join([*lines, "", f"{result['problems']} problems of each difficulty. {origin(result)}"]))
+    return "\n\n".join(blocks)
+
+
+def optimizers(folder: Path) -> str:
+    """The comparison of optimizers on batches of problems and on the collection, as Markdown."""
+    blocks = []
+    for _, result in load(folder, "optimizers"):
+        figures = result["figures"]
+        lines = [
+            "**The problems of Moré, Garbow and Hillstrom**, from 1, 10 and 100 times their standard starts:",
+            "",
+            "| optimizer | cases | solved | reference | solved by it | evaluations over the reference's |",
+            "|---|---|---|---|---|---|",
+        ]
+        for name, found in figures.items():
+            if name.startswith("collection_"):
+                numbers = [found[key] for key in ("cases", "solved", "reference", "solved_by_reference")]
+                ratio = found["evaluations_over_reference"]
+                lines.append(f"| {' | '.join(map(cell, [name.removeprefix('collection_'), *numbers, ratio]))} |")
+        skipped = "".join(f" Skipped: {each}." for each in figures["skipped"])
+        note = f"{figures['notes']} Gradients fall to {figures['rtol']:g} of their initial norm.{skipped}"
+        blocks += [measurement(result), note, "\n".join(lines)]
+    return "\n\n".join(blocks) or "No result file has been committed yet."
+
+
 MEASUREMENTS = ("iteration", "target", "solving", "memory")
 """The kinds of results that ``energysolve bench`` writes."""
 
@@ -311,7 +344,9 @@ def main() -> int:
     blocks = {
         "README.md": render(results),
         "docs/experiments/addition.md": settings(results),
+        "docs/choosing-an-optimizer.md": optimizers(results),
         "docs/experiments/mutation.md": mutation(results),
+        "docs/experiments/solvers.md": solvers(results),
         "docs/experiments/training.md": precision(results),
         "docs/paper.md": paper(results),
         "docs/speed.md": speed(results),

@@ -18,8 +18,10 @@ from ..halting import GradientNorm
 from ..optimizers import InnerOptimizer
 from ..solver import EnergySolver
 from .collection import compared, lbfgsb, minpack, scipy_collection, solve_collection
+from .equilibria import equilibria, measure_equilibria
 from .families import Family, families
 from .peers import LIMIT, Answers, Peer, peers
+from .progress import progress, save_progress
 from .report import Bound, Report
 from .setting import Setting
 from .timing import alternating, ratio
@@ -69,9 +71,16 @@ def measure_optimizers(
     bounds = _measure_collection(more_garbow_hillstrom()[:collection], figures)
     rows: list[dict[str, Any]] = []
     kinds = families(count, large, setting.seed)
+    small = [family.part(slice(count // 5 + 1)) for family in kinds[:-1]]
+    figures["progress"] = {family.name: progress(family) for family in small}
+    save_progress(report.path, figures["progress"])
     with _one_thread(), ProcessPoolExecutor(WORKERS, get_context("spawn")) as pool:
         others = peers(pool, WORKERS)
         figures["skipped"] = [f"{peer.name}: not installed" for peer in others if not peer.installed]
+        for problems in equilibria(count, setting.seed):
+            found, skipped = measure_equilibria(problems, rounds)
+            rows += found
+            figures["skipped"] = sorted({*figures["skipped"], *skipped})
         for family in kinds:
             rows += _measure_family(family, [peer for peer in others if peer.installed], rounds, bounds)
             report.write("optimizers", _TITLE, rows, figures, bounds, complete=family is kinds[-1])
@@ -135,10 +144,10 @@ def _solve(family: Family, optimizer: InnerOptimizer, compact: bool = False) -> 
 
 
 def _row(family: Family, name: str, answers: Answers, seconds: list[float], over: float) -> dict[str, Any]:
-    solved = family.part(slice(len(answers.y)))
+    solved, count = family.part(slice(len(answers.y))), len(family.x)
     small = solved.gradient_norm(answers.y) <= SOLVED * solved.gradient_norm(solved.y0)
     return {
-        "problems": f"{len(family.x):,} {family.name}, {family.y0.shape[1]:,} variables",
+        "problems": f"{f'{count:,} ' if count > 1 else ''}{family.name}, {family.y0.shape[1]:,} variables",
         "method": name,
         "solved": small.double().mean().item(),
         "evaluations": answers.evaluations,

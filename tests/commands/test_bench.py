@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from energysolve import SGD, EnergySolver, MLPEnergy, Never, Truncated, Uniform, Unroll
-from energysolve.benchmarks import collection, families, iteration, memory, solving, steady, target
+from energysolve.benchmarks import collection, families, iteration, memory, optimizers, solving, steady, target
 from energysolve.benchmarks.plain_run import PlainRun
 from energysolve.benchmarks.products import Product, executed_flop, flop, iteration_products, multiplying
 from energysolve.benchmarks.reference import PlainEnergy, plain_descent
@@ -355,13 +355,15 @@ def test_results_are_rendered(run, tmp_path):
     assert "`energysolve bench memory` with seed 0" in block
 
 
-def test_optimizers_are_compared_on_the_same_problems(run, tmp_path):
+def test_optimizers_are_compared_on_the_same_problems(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(optimizers, "WORKERS", 1)
     arguments = ("--problems", "4", "--collection", "2", "--rounds", "2", "--output", "o.json")
     assert run("bench", "optimizers", *arguments)[0] == 0
     content = json.loads((tmp_path / "o.json").read_text())
     assert content["complete"] is True
     rows = content["rows"]
-    assert len({row["problems"] for row in rows}) == 4
+    assert len({row["problems"] for row in rows}) == 6
+    assert {row["solved"] for row in rows if row["method"] == "FixedPoint"} == {1}
     for row in rows:
         assert row["seconds"] > 0
         if row["method"] == "LBFGS":
@@ -371,6 +373,12 @@ def test_optimizers_are_compared_on_the_same_problems(run, tmp_path):
     found = content["figures"]["collection_LBFGS"]
     assert (found["cases"], found["solved"], found["unsolved"]) == (6, 6, [])
     assert found["solved_by_both"] == found["solved_by_reference"] == 6
+    for shares in content["figures"]["progress"].values():
+        left = shares["LBFGS()"]
+        assert left[0] == 1
+        assert left == sorted(left, reverse=True)
+        assert left[-1] < 1e-9
+    assert (tmp_path / "o.svg").exists()
 
 
 @pytest.mark.parametrize("family", families.families(3, 20, seed=0), ids=lambda family: family.name)
