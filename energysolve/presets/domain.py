@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..baselines import Baseline
 from ..solver import EnergySolver
@@ -16,6 +16,11 @@ from .preset import Preset
 def same_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> EnergySolver:
     """The solver, unchanged."""
     return solver
+
+
+def no_checks(solver: EnergySolver) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
+    """No measures."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Domain:
         paper: mean errors that the paper reports, by method and difficulty.
         limit: name of the lower bound on the error of any method, if `energysolve.experiments.limits` computes one.
         measures: further measures of a model by name: functions of the model, the task, a seed and a problem count.
+        checks: returns measures of a solver's answers that need no target, by name: functions ``(x, y) -> (batch,)``.
     """
 
     name: str
@@ -47,6 +53,7 @@ class Domain:
     paper: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     limit: str | None = None
     measures: Mapping[str, Callable[[Any, Any, int, int], Any]] = field(default_factory=dict)
+    checks: Callable[[EnergySolver], Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = no_checks
 
     def preset(self, name: str, method: str = "irem") -> Preset:
         """A preset by name, for the energy model or for one of the baselines.
