@@ -19,10 +19,11 @@ from ..pretrained.hub import locate
 from ..provenance import environment
 from ..seeding import stream
 from ..solver import EnergySolver
-from ..streaming.problems import open_problems
-from ..streaming.solve import Summary, solve_file
+from ..streaming.problems import ProblemFile, TableFile, open_problems
+from ..streaming.solve import solve_file
 from ..tasks import Task
 from .common import CommandError, Device, EnergyName, command_errors, command_line, find_domain, load_model, task_help
+from .summary import in_words
 
 _PROBLEMS = 1000
 _CHUNK = 1024
@@ -49,11 +50,23 @@ def solve(
     chunk: Annotated[int | None, Option(min=1, help="Problems of --input to solve together; default 1024.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue an interrupted run over --input.")] = False,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace existing answers to --input.")] = False,
+    header: Annotated[
+        bool | None, Option("--header/--no-header", help="Whether the first line of a .csv file holds names.")
+    ] = None,
+    index: Annotated[
+        bool | None, Option("--index/--no-index", help="Whether the first column of a .csv file holds names.")
+    ] = None,
 ):
     """Solve problems with a trained energy: those in a file, or fresh ones to measure errors and steps."""
     misplaced = {"--problems": problems is not None and input is not None} | {
         name: given and input is None
-        for name, given in {"--chunk": chunk is not None, "--resume": resume, "--overwrite": overwrite}.items()
+        for name, given in {
+            "--chunk": chunk is not None,
+            "--resume": resume,
+            "--overwrite": overwrite,
+            "--header": header is not None,
+            "--index": index is not None,
+        }.items()
     }
     for name in (name for name, wrong in misplaced.items() if wrong):
         raise CommandError(f"{name} {'does not go with' if input else 'goes with'} --input, a file of problems.")
@@ -74,7 +87,9 @@ def solve(
             _solve_own_file(domain, solver, input, output, seed, overwrite, [name for name in given if given[name]])
             return
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
-        _solve_file(solver, domain, source, input, output, options)
+        with command_errors(ValueError):
+            opened = open_problems(input, header=header, index=index)
+        _solve_file(solver, domain, source, opened, output, options)
     elif domain is None or source is None:
         raise CommandError(f"The model {name} belongs to no known task: name a TASK, or pass a file as --input.")
     else:
@@ -121,18 +136,26 @@ def _solve_fresh(
 
 
 def _solve_file(
-    solver: EnergySolver, domain: Domain | None, source: Task | None, input: Path, output: Path, options: dict[str, Any]
+    solver: EnergySolver,
+    domain: Domain | None,
+    source: Task | None,
+    problems: ProblemFile,
+    output: Path,
+    options: dict[str, Any],
 ) -> None:
+    if not problems.rows:
+        raise CommandError(f"{problems.path} holds no problems.")
     solver = solver.replace(compact=not solver.compile)  # a compiled step cannot be compact
     console = Console()
-    bar = _Bar(console)
+    console.print(_read(problems), soft_wrap=True, highlight=False)
+    bar, measures = _Bar(console), {}
     try:
         with command_errors(ValueError):
-            problems = open_problems(input)
             if domain is not None and source is not None:
-                with command_errors(ValueError, prefix=f"{input}: "):
+                with command_errors(ValueError, prefix=f"{problems.path}: "):
                     solver = domain.at_size(solver.suited(source), problems.row_shape)
-            summary = solve_file(solver, problems, output, progress=bar, **options)
+                measures = domain.checks(solver)
+            summary = solve_file(solver, problems, output, progress=bar, measures=measures, **options)
     except KeyboardInterrupt:
         bar.stop()
         console.print(
@@ -141,7 +164,10 @@ def _solve_file(
         raise typer.Exit(130) from None
     finally:
         bar.stop()
-    console.print(f"{_in_words(summary)}\nSaved {output}", soft_wrap=True, highlight=False)
+    lines = in_words(summary, solver)
+    console.print("\n".join([*lines, f"Saved {output}"]), soft_wrap=True, highlight=False)
+    if not summary.converged + summary.stalled:
+        raise typer.Exit(1)
 
 
 def _solve_own_file(
@@ -160,14 +186,12 @@ def _solve_own_file(
     Console().print(f"{said}\nSaved {saved}", soft_wrap=True, highlight=False)
 
 
-def _in_words(summary: Summary) -> str:
-    here = summary.problems - summary.resumed
-    before = f" and {summary.resumed:,} before" if summary.resumed else ""
-    return (
-        f"Solved {here:,} problems{before} ({summary.seconds:.1f} s): {summary.converged:,} converged, "
-        f"{summary.max_steps:,} used up their steps, {summary.nonfinite:,} met a NaN or an infinity"
-        + (f", {summary.stalled:,} stalled (no step lowers their energy)" if summary.stalled else "")
-    )
+def _read(problems: ProblemFile) -> str:
+    shape = " x ".join(map(str, problems.row_shape))
+    line = f"Read {problems.rows:,} problems of {shape} numbers from {problems.path}"
+    if isinstance(problems, TableFile):
+        line += "; its first line " + ("is a problem" if problems.names is None else "holds the names of the columns")
+    return f"{line}."
 
 
 class _Bar:

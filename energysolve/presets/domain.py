@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..baselines import Baseline
 from ..solver import EnergySolver
@@ -17,6 +17,11 @@ from .preset import Preset
 def same_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> EnergySolver:
     """The solver, unchanged."""
     return solver
+
+
+def no_checks(solver: EnergySolver) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
+    """No measures."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Domain:
         kinds: further kinds of problems by name, such as sparse graphs: functions of the size that make the task.
         harder: the name of the task's second difficulty.
         section: the half of the paper's experiments that it belongs to, ``"continuous"`` or ``"graphs"``.
+        checks: returns measures of a solver's answers that need no target, by name: functions ``(x, y) -> (batch,)``.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Domain:
     solve_file: Callable[[EnergySolver, Path, Path, Any], tuple[str, list[Path]]] | None = None
     harder: str = "harder"
     section: str = "continuous"
+    checks: Callable[[EnergySolver], Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = no_checks
 
     def preset(self, name: str, method: str = "irem") -> Preset:
         """A preset by name, for the energy model or for one of the baselines.

@@ -1,7 +1,10 @@
 """Matrix completion and matrix inverse."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from torch import Tensor
 
 from ..differentiation import Truncated, Unroll
 from ..energies import FactoredCompletion, MLPEnergy, PreconditionedInverse
@@ -82,6 +85,10 @@ def _inverse_at_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> En
     return rebuilt(solver, BEST_INVERSE, Inverse(rows))
 
 
+def _inverse_checks(solver: EnergySolver) -> Mapping[str, Callable[[Tensor, Tensor], Tensor]]:
+    return {"residual": solver.energy.residual} if isinstance(solver.energy, PreconditionedInverse) else {}
+
+
 def _rows_and_columns(name: str, problem_shape: tuple[int, ...]) -> tuple[int, int]:
     entries = math.prod(problem_shape)
     rows, columns = problem_shape if len(problem_shape) == 2 else (math.isqrt(entries),) * 2
@@ -157,6 +164,7 @@ INVERSE = Domain(
         "best": BEST_INVERSE,
     },
     at_size=_inverse_at_size,
+    checks=_inverse_checks,
     paper={
         "feedforward": {"same": 0.0112, "harder": 0.2150},
         "recurrent": {"same": 0.0109, "harder": 0.2123},

@@ -25,7 +25,7 @@ FORMAT_VERSION = 1
 
 _PROGRESS = "progress.json"
 _WHOLE = "whole.tmp"
-_OWN = (_PROGRESS, f".{_PROGRESS}.*.tmp", _WHOLE, *(f"{name}.raw" for name in ARRAYS))
+_OWN = (_PROGRESS, f".{_PROGRESS}.*.tmp", _WHOLE, "*.raw")
 _BLOCK = 1024
 """Rows that are read back at a time."""
 
@@ -107,6 +107,14 @@ class AnswerFile:
             counts += np.bincount(status, minlength=len(Status))
         return {status: int(counts[status]) for status in Status}
 
+    def measured(self, name: str) -> tuple[float, float]:
+        """The mean and the largest of a number, one per answer, over the converged answers; NaN if there are none."""
+        total, most, count = 0.0, -math.inf, 0
+        for values, status in self._blocks((name, "status")):
+            kept = values[status == Status.CONVERGED].astype(np.float64)
+            total, count, most = total + kept.sum(), count + len(kept), max([most, *kept])
+        return (total / count, most) if count else (math.nan, math.nan)
+
     def finish(self) -> None:
         """Write the whole file, and remove the folder. If that raises an OSError, the answers stay in the folder."""
         with self._keeping():
@@ -129,8 +137,9 @@ class AnswerFile:
 
     def _write_table(self, file: IO[bytes]) -> None:
         columns = math.prod(self._kinds["y"].shape)
-        file.write((",".join([*(f"y{column}" for column in range(columns)), *ARRAYS[1:]]) + "\n").encode())
-        for y, *rest in self._blocks(ARRAYS):
+        names = tuple(self._kinds)  # y first
+        file.write((",".join([*(f"y{column}" for column in range(columns)), *names[1:]]) + "\n").encode())
+        for y, *rest in self._blocks(names):
             for answer, *numbers in zip(y.reshape(len(y), columns), *rest, strict=True):
                 # str of a NumPy number is the shortest text from which the same number is read.
                 file.write((",".join(map(str, [*answer, *numbers])) + "\n").encode())

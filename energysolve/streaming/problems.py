@@ -18,6 +18,7 @@ import numpy as np
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 _BUFFER = 1 << 18
 """Bytes read at a time for a checksum, or to skip them."""
+_SUFFIXES = (".npz", ".npy", ".csv")
 _MARKS = 4096
 """The most lines of a table whose positions are kept."""
 
@@ -61,7 +62,9 @@ class ProblemFile(ABC):
         return ValueError(f"{self.path} has changed since it was opened. Open it again.")
 
 
-def open_problems(path: str | Path) -> ProblemFile:
+def open_problems(
+    path: str | Path, *, header: bool | None = None, index: bool | None = None, missing: bool = False
+) -> ProblemFile:
     """Open a file of problems and check it; for the formats see `energysolve.streaming.solve.solve_file`.
 
     A table is read to its end, so that an invalid line is reported before anything is solved. Memory use does not grow
@@ -71,26 +74,42 @@ def open_problems(path: str | Path) -> ProblemFile:
         print(problems.rows, problems.row_shape)
         solve_file(solver, problems, "answers.npz")  # does not check the table a second time
 
+    Args:
+        path: the file.
+        header: whether the first line of a table holds names. By default it does if none of them is a number; where the
+            names may be the numbers 0, 1, 2, ..., or years, the table is refused.
+        index: whether the first column of a table holds the names of the rows, which are no part of the problems. By
+            default it does not; a table that looks as if it did is refused.
+        missing: read empty fields, and NA, as NaN.
+
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is of another kind, damaged, or holds anything but rows of real numbers.
+        ValueError: if it is of another kind, damaged, ambiguous, or holds anything but rows of real numbers.
     """
     path = Path(path)
-    kinds = {".npz": ArrayFile, ".npy": ArrayFile, ".csv": TableFile}
-    if path.suffix.lower() not in kinds:
-        raise ValueError(f"Problems are read from {', '.join(kinds)} files; got {path}.")
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise ValueError(f"Problems are read from {', '.join(_SUFFIXES)} files; got {path}.")
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}.")
-    return kinds[path.suffix.lower()](path)
+    if suffix == ".csv":
+        return TableFile(path, header, index, missing)
+    if header is not None or index is not None:
+        raise ValueError(f"header and index are for tables; {path} is an array.")
+    return ArrayFile(path)
 
 
 class ArrayFile(ProblemFile):
-    """The array in a ``.npy`` file, or in an ``.npz`` file the array ``x`` or the only one."""
+    """The array in a ``.npy`` file, or in an ``.npz`` file the array ``x`` or the only one.
+
+    An array in Fortran order, as pandas makes them, does not hold one problem after the other. That of an ``.npz`` file
+    is read as a whole.
+    """
 
     def __init__(self, path: Path):
         super().__init__(path)
         with self._open() as (stream, size):
-            shape, self._dtype = self._header(stream)
+            shape, self._dtype, self._fortran = self._header(stream)
             self.rows, *rest = shape
             self.row_shape = tuple(rest)
             self._row_bytes = math.prod(rest) * self._dtype.itemsize
@@ -98,6 +117,11 @@ class ArrayFile(ProblemFile):
                 raise ValueError(f"{path} is truncated, or holds more than its array of shape {shape}.")
 
     def _blocks(self, start: int, size: int) -> Iterator[np.ndarray]:
+        if self._fortran:
+            whole = self._whole()
+            for first in range(start, max(self.rows, 1), size):
+                yield np.ascontiguousarray(whole[first : first + size])
+            return
         with self._open() as (stream, _):
             self._header(stream)
             before = start * self._row_bytes
@@ -106,6 +130,14 @@ class ArrayFile(ProblemFile):
             for first in range(start, max(self.rows, 1), size):
                 count = min(size, self.rows - first)
                 yield np.ndarray((count, *self.row_shape), self._dtype, self._take(stream, count * self._row_bytes))
+
+    def _whole(self) -> np.ndarray:
+        shape = (self.rows, *self.row_shape)
+        with self._open() as (stream, _):
+            self._header(stream)
+            if self.path.suffix.lower() == ".npy" and self.rows:
+                return np.memmap(self.path, self._dtype, "r", stream.tell(), shape, "F")
+            return np.ndarray(shape, self._dtype, self._take(stream, self.rows * self._row_bytes), order="F")
 
     def _take(self, stream, size: int) -> bytes:
         content = self._read(stream.read, size)
@@ -139,8 +171,8 @@ class ArrayFile(ProblemFile):
             raise ValueError(f"{self.path} holds {found}; name the array of problems x: numpy.savez(path, x=problems).")
         return arrays[name]
 
-    def _header(self, stream) -> tuple[tuple[int, ...], np.dtype]:
-        """Shape and dtype of an array of real numbers; leaves the stream at the beginning of its content."""
+    def _header(self, stream) -> tuple[tuple[int, ...], np.dtype, bool]:
+        """Shape, dtype and order of an array of real numbers; leaves the stream at the beginning of its content."""
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         try:
             # Version 3 is for structured arrays with field names beyond Latin-1.
@@ -156,23 +188,27 @@ class ArrayFile(ProblemFile):
             wrong = f"entries of type {dtype}; problems are real numbers."
         elif len(shape) < 2:
             wrong = f"an array of shape {shape}; the first of two or more axes counts problems."
-        elif fortran:
-            wrong = "its problems in Fortran order, not one after the other. Save numpy.ascontiguousarray(x)."
         if wrong:
             raise ValueError(f"{self.path} holds {wrong}")
-        return shape, dtype
+        return shape, dtype, fortran
 
 
 class TableFile(ProblemFile):
     """A ``.csv`` file: numbers separated by commas, one problem per line, with or without a line of column names.
 
     One pass on opening checks every line, counts rows, and computes the checksum. It also keeps the positions of some
-    lines, from which `blocks` can start to read.
+    lines, from which `blocks` can start to read. The arguments are those of `open_problems`.
+
+    Attributes:
+        names: the names of all columns in the first line; None if it is a problem.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, header: bool | None = None, index: bool | None = None, missing: bool = False):
         super().__init__(path)
         self.rows, self.row_shape = 0, (0,)  # of a file without a line
+        self.names: list[str] | None = None
+        self._header, self._index, self._missing = header, bool(index), missing
+        self._columns, self._numbered = 0, index is None  # whether the first column counts the lines
         self._marks, self._stride = [], 1
         digest, end = hashlib.sha256(), 0
         for number, line in enumerate(self._lines(0), start=1):
@@ -183,26 +219,61 @@ class TableFile(ProblemFile):
             if text.strip():
                 self._check(number, text, position=end - len(text.encode()))
         self._digest = digest.hexdigest()
+        if self._numbered and self.rows >= _COUNTED and self._columns > 1:
+            raise self._ambiguous(f"the first column is 0, 1, ..., {self.rows - 1}", _INDEX)
 
     def digest(self) -> str:
         return self._digest
 
+    def labels(self) -> list[str]:
+        """The first column, if it holds the names of the rows; otherwise nothing."""
+        if not self._index:
+            return []
+        lines = (line for line in self._lines(self._marks[0] if self._marks else 0) if line.strip())
+        return [line.split(",", 1)[0].strip() for line in islice(lines, self.rows)]
+
     def _check(self, number: int, line: str, position: int) -> None:
-        """Count a line that is not blank; the first one is a header if it contains no number."""
-        if not self.row_shape[0]:
+        """Count a line that is not blank, or take the first one as the names of the columns."""
+        if not self._columns:
             fields = line.split(",")
-            self.row_shape = (len(fields),)
-            if not any(map(_is_number, fields)):
+            self._columns = len(fields)
+            self.row_shape = (self._columns - self._index,)
+            if self._holds_names(fields):
+                self.names = [field.strip() for field in fields]
                 return
         try:
-            self._numbers(line)
+            values = self._numbers(line)
         except ValueError as error:
             raise ValueError(f"{self.path}, line {number}: {error}") from None
+        self._numbered = self._numbered and values[:1] == [self.rows]
         if self.rows % self._stride == 0:
             self._marks.append(position)
         self.rows += 1
         if len(self._marks) > _MARKS:
             self._marks, self._stride = self._marks[::2], 2 * self._stride
+
+    def _holds_names(self, fields: list[str]) -> bool:
+        """Whether the first line holds names; raises if that, or an index column, cannot be told."""
+        if self._header is False:
+            return False
+        first, own = _bare(fields[0]).lower(), fields[self._index :]
+        if self._numbered and len(fields) > 1 and first in ("", "unnamed: 0", "index"):
+            rest = fields[1:]
+            if first or not self._missing or _are_counted(rest) or any(map(self._is_word, rest)):
+                raise self._ambiguous(f"the first line begins with {_bare(fields[0]) or 'an empty name'!r}", _INDEX)
+        if self._header is None and _are_counted(own):
+            shown = ",".join(map(_bare, own[:3])) + (",..." if len(own) > 3 else "")
+            raise self._ambiguous(f"the first line is {shown}", _HEADER)
+        if self._header is not None:
+            return self._header
+        numbers = [field for field in own if _is_number(field) and not (self._missing and _is_missing(field))]
+        return not numbers and any(map(self._is_word, own))
+
+    def _is_word(self, field: str) -> bool:
+        return not _is_number(field) and not (self._missing and _is_missing(field))
+
+    def _ambiguous(self, found: str, advice: str) -> ValueError:
+        return ValueError(f"{self.path}: {found}. {advice}")
 
     def _blocks(self, start: int, size: int) -> Iterator[np.ndarray]:
         rows = self._rows(start)
@@ -233,13 +304,50 @@ class TableFile(ProblemFile):
 
     def _numbers(self, line: str) -> list[float]:
         fields = line.split(",")
-        if len(fields) != self.row_shape[0]:
-            raise ValueError(f"{len(fields)} entries, where the first line has {self.row_shape[0]}.")
+        if len(fields) != self._columns:
+            raise ValueError(f"{len(fields)} entries, where the first line has {self._columns}.")
+        fields = fields[self._index :]
         try:
             return list(map(float, fields))
         except ValueError:
-            wrong = next(field for field in fields if not _is_number(field))
-            raise ValueError(f"{wrong.strip()[:40]!r} is not a number.") from None
+            if self._missing:
+                fields = ["nan" if _is_missing(field) else field for field in fields]
+            if wrong := [field for field in fields if not _is_number(field)]:
+                hint = " Is the table separated by semicolons?" if self._columns == 1 and ";" in line else ""
+                raise ValueError(f"{wrong[0].strip()[:40]!r} is not a number.{hint}") from None
+            return list(map(float, fields))
+
+
+_COUNTED = 3
+"""From so many lines on, a first column 0, 1, 2, ... is taken for the names of the rows."""
+_YEARS = range(1900, 2101)
+_HEADER = (
+    "These may be names of columns, as pandas writes them by default, or a problem. Say which: header=True (--header) "
+    "for names, header=False (--no-header) for a problem."
+)
+_INDEX = (
+    "The first column seems to hold names of the rows, as pandas' to_csv() writes them by default. Write the table "
+    "with to_csv(index=False), or say what the column is: index=True (--index) for names, index=False (--no-index) for "
+    "a part of the problems."
+)
+
+
+def _are_counted(fields: list[str]) -> bool:
+    """Whether the fields are 0, 1, 2, ..., or consecutive years, and so may be names."""
+    texts = list(map(_bare, fields))
+    if not all(text.isdecimal() for text in texts):
+        return False
+    first = int(texts[0])
+    whole = list(map(int, texts)) == list(range(first, first + len(texts)))
+    return whole and (first == 0 or (len(texts) > 1 and first in _YEARS and first + len(texts) - 1 in _YEARS))
+
+
+def _is_missing(text: str) -> bool:
+    return _bare(text).lower() in ("", "na", "nan", "n/a", "null")
+
+
+def _bare(text: str) -> str:
+    return text.strip().strip('"')
 
 
 def _is_number(text: str) -> bool:

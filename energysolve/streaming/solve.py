@@ -3,8 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from ..version import __version__
 from .answers import ARRAYS, AnswerFile
 from .problems import ProblemFile, open_problems
 
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""``measure(x, y) -> (batch,)``: a number for each answer ``y`` to a problem ``x``."""
+
 _NO_SETTINGS = ("energy", "differentiation", "recorder", "select", "sync_every")
 """Parts of a solver that change no answer, and the energy, whose weights are compared."""
 
@@ -31,6 +34,7 @@ class Summary:
     """The result of `solve_file`: the number of ``problems`` in the file, and of answers with each `Status`.
 
     These counts include the ``resumed`` answers of an interrupted run; ``seconds`` is the time of this run alone.
+    ``measures`` holds the mean and the largest of each measure over the converged answers.
     """
 
     problems: int
@@ -41,6 +45,7 @@ class Summary:
     seconds: float
     stalled: int = 0
     rejected: int = 0
+    measures: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 def solve_file(
@@ -53,6 +58,7 @@ def solve_file(
     resume: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    measures: Mapping[str, Measure] | None = None,
 ) -> Summary:
     """Solve the problems in a file of any length, and write the answers to a file in the same order::
 
@@ -74,6 +80,7 @@ def solve_file(
         resume: continue an interrupted run, if there is one.
         overwrite: replace the output, and discard an interrupted run.
         progress: called as ``progress(solved, problems)``, once before the first chunk and after each chunk.
+        measures: further numbers of each answer by name, written to the output: functions of problems and answers.
 
     Raises:
         FileNotFoundError: if the input does not exist.
@@ -90,19 +97,22 @@ def solve_file(
         raise ValueError(f"{output} is the input; choose another output.")
     answers = AnswerFile(Path(output), resume=resume, overwrite=overwrite)
     solver = solver.replace(differentiation=Detached(), recorder=Nothing())
-    answers.begin(_settings(solver, problems, chunk, seed))
+    answers.begin(_settings(solver, problems, chunk, seed, measures or {}))
     resumed = answers.rows
     report = progress or (lambda done, total: None)
     report(resumed, problems.rows)
     for block in problems.blocks(resumed, chunk):
-        answers.append(_solved(solver, block, stream(f"solve file {answers.rows}", seed)))
+        answers.append(_solved(solver, block, stream(f"solve file {answers.rows}", seed), measures or {}))
         report(answers.rows, problems.rows)
     counts = {status.name.lower(): count for status, count in answers.counts().items()}
+    found = {name: answers.measured(name) for name in measures or {}}
     answers.finish()
-    return Summary(problems.rows, **counts, resumed=resumed, seconds=time.perf_counter() - started)
+    return Summary(problems.rows, **counts, resumed=resumed, seconds=time.perf_counter() - started, measures=found)
 
 
-def _solved(solver: EnergySolver, block: np.ndarray, generator: torch.Generator) -> dict[str, np.ndarray]:
+def _solved(
+    solver: EnergySolver, block: np.ndarray, generator: torch.Generator, measures: Mapping[str, Measure]
+) -> dict[str, np.ndarray]:
     dtype, device = _kind(solver)
     x = torch.from_numpy(block.astype(np.float64)).to(dtype).to(device)
     with torch.no_grad():
@@ -110,6 +120,7 @@ def _solved(solver: EnergySolver, block: np.ndarray, generator: torch.Generator)
     if not isinstance(solution.y, Tensor) or len(solution.y) != len(block):
         raise ValueError("The answers to a file of problems must be one tensor with one row per problem.")
     found = {name: getattr(solution, name).cpu() for name in ARRAYS}
+    found |= {name: measure(x, solution.y).cpu() for name, measure in measures.items()}
     # NumPy has no bfloat16.
     return {name: (each.float() if each.dtype is torch.bfloat16 else each).numpy() for name, each in found.items()}
 
@@ -131,7 +142,9 @@ def _check_shape(solver: EnergySolver, problems: ProblemFile) -> None:
         )
 
 
-def _settings(solver: EnergySolver, problems: ProblemFile, chunk: int, seed: int) -> dict[str, Any]:
+def _settings(
+    solver: EnergySolver, problems: ProblemFile, chunk: int, seed: int, measures: Mapping[str, Measure]
+) -> dict[str, Any]:
     """Everything that the answers depend on, as plain JSON; functions are compared by name only."""
     dtype, device = _kind(solver)
     return {
@@ -140,6 +153,7 @@ def _settings(solver: EnergySolver, problems: ProblemFile, chunk: int, seed: int
         "problems": problems.digest(),
         "energy": type(solver.energy).__name__ if isinstance(solver.energy, nn.Module) else _described(solver.energy),
         "weights": tensors_digest(solver.state_dict()),
+        **({"measures": list(measures)} if measures else {}),
         "solver": {name: _described(getattr(solver, name)) for name in PARTS if name not in _NO_SETTINGS},
         "dtype": str(dtype),
         "device": device.type,

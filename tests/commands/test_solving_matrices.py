@@ -90,3 +90,85 @@ def test_other_tasks_have_no_such_floor(tmp_path, capsys):
     assert solve("inverse", "--problems", "5", "--output", tmp_path / "result") == 0
     assert "copy" not in capsys.readouterr().out
     assert "copy" not in (tmp_path / "result" / "result.json").read_text()
+
+
+def words(capsys):
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_the_summary_says_what_its_words_mean(tmp_path, capsys):
+    """Of matrices of which one is inverted, and the others end in every other way."""
+    roots = RNG.uniform(-1, 1, (5, 8, 8))
+    x = 2 * roots @ roots.transpose(0, 2, 1) + 0.5 * np.eye(8)
+    x[1] += 0.1 * (roots[1] - roots[1].T)  # not symmetric
+    x[2] = roots[2][:, :4] @ roots[2][:, :4].T  # singular
+    x[3, 0, 0] = np.nan
+    np.savez(tmp_path / "x.npz", x=x)
+    assert solve("inverse", "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz") == 0
+    found, out = arrays(tmp_path / "y.npz"), words(capsys)
+    assert found["status"].tolist() == [0, 4, 1, 2, 0]
+    assert "Read 5 problems of 8 x 8 numbers from" in out
+    assert "2 converged, 1 used up their steps, 1 met a NaN or an infinity, 1 rejected." in out
+    assert "0 = converged: GradientNorm(tol=0.0001, rtol=0.0) held at the answer." in out
+    assert "1 = used up their steps: it did not hold after 500 steps" in out
+    assert "--max-steps 5000" in out
+    assert "4 = rejected: the answer failed the energy's own test." in out
+    residual = np.linalg.norm(x[[0, 4]] @ found["y"][[0, 4]] - np.eye(8), axis=(1, 2)) / 8**0.5
+    np.testing.assert_allclose(found["residual"][[0, 4]], residual, rtol=2e-2)
+    residual = found["residual"][[0, 4]]
+    shown = f"{residual.mean():.1e} on average, at most {residual.max():.1e}."
+    assert f"The residual |M Y - I| / |I| of the converged answers: {shown}" in out
+
+
+def test_residuals_are_kept_over_an_interruption(tmp_path, capsys, monkeypatch):
+    from energysolve import EnergySolver
+
+    roots = RNG.uniform(-1, 1, (6, 4, 4))
+    np.save(tmp_path / "x.npy", roots @ roots.transpose(0, 2, 1) + np.eye(4))
+    options = ["inverse", "--input", tmp_path / "x.npy", "--chunk", "2"]
+    assert solve(*options, "--output", tmp_path / "whole.csv") == 0
+    whole = words(capsys)
+    minimize, calls = EnergySolver.minimize, []
+
+    def interrupt(self, *arguments, **keywords):
+        calls.append(None)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return minimize(self, *arguments, **keywords)
+
+    monkeypatch.setattr(EnergySolver, "minimize", interrupt)
+    assert solve(*options, "--output", tmp_path / "a.csv") == 130
+    monkeypatch.undo()
+    assert solve(*options, "--output", tmp_path / "a.csv", "--resume") == 0
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert (tmp_path / "a.csv").read_text().partition("\n")[0].endswith("y15,energy,steps,status,residual")
+    assert (
+        words(capsys).partition("The residual")[2].partition("Saved")[0]
+        == (whole.partition("The residual")[2].partition("Saved")[0])
+    )
+
+
+def test_nothing_solved_is_not_a_success(tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", x=-np.eye(3)[None])
+    assert solve("inverse", "--input", tmp_path / "x.npz", "--output", tmp_path / "y.npz") == 1
+    assert "No problem was solved." in words(capsys)
+    assert (arrays(tmp_path / "y.npz")["status"] != 0).all()
+
+
+def test_how_the_first_line_was_taken_is_said(tmp_path, capsys):
+    (tmp_path / "named.csv").write_text("a,b,c,d\n1,2,3,4\n")
+    (tmp_path / "plain.csv").write_text("1,2,3,4\n5,6,7,8\n")
+    (tmp_path / "pandas.csv").write_text(",0,1,2,3\n0,1,2,3,4\n1,5,6,7,8\n")
+    output = tmp_path / "y.npz"
+    assert solve("addition", "--input", tmp_path / "named.csv", "--output", output) == 0
+    assert "Read 1 problems of 4 numbers" in (out := words(capsys))
+    assert "its first line holds the names of the columns" in out
+    assert solve("addition", "--input", tmp_path / "plain.csv", "--output", output, "--overwrite") == 0
+    assert "Read 2 problems" in (out := words(capsys))
+    assert "its first line is a problem" in out
+    np.testing.assert_allclose(arrays(output)["y"], [[4, 6], [12, 14]], rtol=1e-3)
+    options = ["addition", "--input", tmp_path / "pandas.csv", "--output", output, "--overwrite"]
+    assert solve(*options) == 1
+    assert "--index" in capsys.readouterr().err
+    assert solve(*options, "--index", "--header") == 0
+    np.testing.assert_allclose(arrays(output)["y"], [[4, 6], [12, 14]], rtol=1e-3)

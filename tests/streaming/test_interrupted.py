@@ -292,7 +292,9 @@ def test_a_full_disk_keeps_the_work(room, kept, tmp_path):
 def test_killed_by_the_system_and_resumed(tmp_path, capsys):
     torch.manual_seed(0)
     model, output = tmp_path / "model", tmp_path / "a.npz"
-    make_solver(MLPEnergy(DIM, 2, width=8), init=Uniform((2,)), max_steps=20).save_pretrained(model)
+    make_solver(
+        MLPEnergy(DIM, 2, width=8), init=Uniform((2,)), halting=EnergyChange(atol=1e-3), max_steps=20
+    ).save_pretrained(model)
     problems = save(tmp_path / "p.zip.npz", RANDOM.uniform(-1, 1, (600, DIM)))
     options = ["--model", model, "--input", problems, "--output", output, "--chunk", "10"]
     command = [sys.executable, "-m", "energysolve.cli", "solve", "addition", *map(str, options)]
