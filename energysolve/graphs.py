@@ -1,6 +1,7 @@
 """Users' own graphs: from torch-geometric, NetworkX or SciPy to a batch, and answers back in the form of the graphs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from .solution import Solution
 FORMS = "a torch_geometric Data or Batch, a NetworkX graph, a SciPy sparse matrix, or a list of these"
 
 
-def to_batch(graphs: Any, *, weight: str = "weight", dtype: torch.dtype | None = None) -> Batch:
+def to_batch(graphs: Any, *, weight: str = "weight", dtype: torch.dtype | None = None) -> Any:
     """One graph, or a list of graphs, as a torch-geometric ``Batch`` with ``edge_attr (edges, 1)``.
 
     Nodes keep their order: of the rows of a matrix, of ``list(graph)`` for NetworkX. An undirected NetworkX graph gets
@@ -53,9 +54,8 @@ def solve_graphs(solver: Any, graphs: Any, task: Any = None, *, weight: str = "w
     Args:
         solver: a solver of answers on edges.
         graphs: as for `to_batch`.
-        task: a task on graphs, such as ``ShortestPath()``, whose energy is about all pairs of nodes: its ``complete``
-            makes one edge of every pair, and its ``interpret`` reads the answers. None for an energy of the edges that
-            there are.
+        task: a task on graphs, such as ``ShortestPath()``, whose energy is about all pairs of nodes, see `solve_task`.
+            None for an energy of the edges that there are.
         weight: as for `to_batch`.
         **options: of ``minimize``.
 
@@ -65,16 +65,34 @@ def solve_graphs(solver: Any, graphs: Any, task: Any = None, *, weight: str = "w
     Example:
         >>> distances, _ = solve_graphs(EnergySolver.from_pretrained("shortest-path"), graph, ShortestPath())
     """
-    given = to_batch(graphs, weight=weight, dtype=dtype_of(solver))
-    x = given if task is None else task.complete(given)
-    solution: Solution = solver.minimize(x, **options)
-    y = solution.y if task is None else task.interpret(x, solution.y)
+    dtype = next((parameter.dtype for parameter in solver.parameters()), None)
+    x = to_batch(graphs, weight=weight, dtype=dtype)
+    if task is None:
+        solution = solver.minimize(x, **options)
+        return answers_like(graphs, x, solution.y), solution
+    x, y, solution = solve_task(solver, x, task, **options)
     return answers_like(graphs, x, y), solution
 
 
-def dtype_of(solver: Any) -> torch.dtype | None:
-    """The dtype of a solver's parameters, None if it has none."""
-    return next((parameter.dtype for parameter in solver.parameters()), None)
+def solve_task(solver: Any, graphs: Batch, task: Any, **options: Any) -> tuple[Batch, Tensor, Solution]:
+    """The problems that users' graphs pose to a task on all pairs of nodes: a series of solves.
+
+    ``task.complete`` makes the first problem of the graphs, ``task.refine`` each further one, and ``task.interpret``
+    reads the answers.
+
+    Returns:
+        The last problem, the answers, and the last solution, with the steps and evaluations of all solves.
+    """
+    x: Any = task.complete(graphs)
+    steps: Any = 0
+    evaluations: Any = 0
+    while True:
+        solution: Solution = solver.minimize(x, **options)
+        steps, evaluations = steps + solution.steps, evaluations + solution.evaluations
+        further = task.refine(x, solution.y)
+        if further is None:
+            return x, task.interpret(x, solution.y), replace(solution, steps=steps, evaluations=evaluations)
+        x = further
 
 
 def answers_like(graphs: Any, x: Batch, y: Float[Tensor, "edges 1"]) -> Any:
@@ -211,4 +229,4 @@ def _back(original: Any, index: Tensor, values: Tensor, y: Tensor) -> Any:
     return kind((y.squeeze(1).cpu().numpy(), (sources, targets)), shape=tuple(original.shape))  # pyright: ignore
 
 
-__all__ = ["FORMS", "all_pairs", "answers_like", "solve_graphs", "to_batch"]
+__all__ = ["FORMS", "all_pairs", "answers_like", "solve_graphs", "solve_task", "to_batch"]

@@ -50,7 +50,8 @@ def main():
     for number, (name, graph) in enumerate(zip(names, graphs, strict=True)):
         nodes = x.batch == number
         matrix = laplacian(nx.to_scipy_sparse_array(graph, dtype=float).tocsc())
-        direct = spsolve(eye_array(len(graph)) + TIME * matrix, x.temperature[nodes, 0].numpy())
+        system = eye_array(len(graph)) + TIME * matrix  # pyright: ignore[reportOperatorIssue]
+        direct = spsolve(system, x.temperature[nodes, 0].numpy())
         error = np.abs(solution.y[nodes, 0].numpy() - direct).max()
         print(f"{name}: {len(graph)} nodes, {solution.steps[number]} steps, largest difference {error:.1e}")
 

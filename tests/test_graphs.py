@@ -121,11 +121,29 @@ def test_distances_of_a_disconnected_graph_are_infinite_between_its_parts():
             assert answers.edges[u, v]["answer"] == expected[u].get(v, float("inf"))
 
 
-def test_distances_of_complete_graphs_are_finite():
-    """An answer may be as long as the longest edge."""
-    graph = nx.Graph([(0, 1, {"weight": 3.0})])
-    answers, _ = solve_graphs(exactly(lambda m: shortest_path(m)), graph, ShortestPath())
-    assert answers.edges[0, 1]["answer"] == 3.0
+def test_distances_are_found_in_rounds_of_growing_reach():
+    """No problem has an edge longer than its reach, and answers below it are kept."""
+    graph = nx.path_graph(9)
+    nx.set_edge_attributes(graph, 1.0, "weight")
+    task, solver, seen = ShortestPath(), exactly(lambda m: shortest_path(m)), []
+    x = task.complete(to_batch(graph))
+    while x is not None:
+        seen.append(x.reach.item())
+        assert x.edge_attr.max() <= x.reach
+        last, x = x, task.refine(x, y := solver.minimize(x).y)
+    assert seen == [2.0, 4.0, 8.0, 16.0]
+    found = task.interpret(last, y)
+    torch.testing.assert_close(found, task.exact(last))
+    assert found.max() == 8
+    answers, solution = solve_graphs(solver, [graph, nx.Graph([(0, 1, {"weight": 3.0})])], task)
+    assert answers[0].edges[0, 8]["answer"] == 8.0
+    assert answers[1].edges[0, 1]["answer"] == 3.0
+    assert solution.evaluations.tolist() == [8, 8]
+
+
+def test_answers_that_are_no_distances_end_the_rounds():
+    answers, _ = solve_graphs(exactly(lambda m: np.full_like(m, 1e9)), path(), ShortestPath())
+    assert answers.edges["a", "b"]["answer"] == 1e9
 
 
 def test_edges_of_any_weight_connect():
@@ -191,6 +209,9 @@ def test_graphs_without_distances():
     with pytest.raises(ValueError, match=r"Edge \(0, 1\) of graph 0 is not as long as the edge back.*symmetric=False"):
         ShortestPath().complete(to_batch(directed))
     assert ShortestPath(symmetric=False).complete(to_batch(directed)).edge_attr.squeeze(1).tolist() == [0, 1, 2, 0]
+    one_way = nx.DiGraph([(0, 1, {"weight": 1.0})])
+    answers, _ = solve_graphs(exactly(lambda m: shortest_path(m)), one_way, ShortestPath(symmetric=False))
+    assert sorted(answers.edges(data="answer")) == [(0, 0, 0.0), (0, 1, 1.0), (1, 0, torch.inf), (1, 1, 0.0)]
     with pytest.raises(ValueError, match="0 or more; got -2"):
         ShortestPath().complete(to_batch(nx.Graph([(0, 1, {"weight": -2.0})])))
 

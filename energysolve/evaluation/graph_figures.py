@@ -26,7 +26,7 @@ def draw_graph_solve(graph: Any, x: Any, y: Any, solution: Any, title: str) -> F
     """
     nodes = int(x["num_nodes"])
     path = solution.record
-    last = int(solution.steps[0])
+    last = len(path.y) - 1
     chosen = sorted({0, *np.linspace(0, last, _SHOWN).round().astype(int).tolist()})
     iterates = [path.y[k].reshape(nodes, nodes).cpu().numpy() for k in chosen]
     final = y.reshape(nodes, nodes).cpu().numpy()

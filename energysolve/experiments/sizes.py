@@ -6,17 +6,18 @@ from typing import Any
 
 import torch
 
-from ..evaluation.evaluate import CHUNK, evaluate
+from ..evaluation.evaluate import CHUNK
 from ..evaluation.figures import save
 from ..landscape.figures import draw_error_curves
 from ..presets import Domain
+from ..recorders import Trajectory
 from ..seeding import stream
 from ..solver import EnergySolver
 from .runs import Laboratory, Run
 
-SIZES = {10: 1000, 15: 1000, 20: 500, 30: 200, 60: 50, 100: 20}
+SIZES = {10: 1000, 15: 1000, 20: 300, 30: 100, 60: 20, 100: 10}
 """Numbers of nodes, and the most problems of each."""
-_SPARSE = (100, 20)
+_SPARSE = (100, 10)
 """Nodes and number of the sparse graphs."""
 _CHUNK_PAIRS = 25_000
 
@@ -72,34 +73,57 @@ def sparse_graphs(nodes: int, count: int) -> Mapping[str, list[Any]]:
     return {"random geometric": geometric, "Barabási-Albert": attached}
 
 
+@torch.no_grad()
 def _at(solver: EnergySolver, task: Any, size: int, problems: int) -> dict[str, Any]:
-    """On fresh problems of one size."""
+    """On fresh problems of one size, a few at a time."""
     generator = stream(f"sizes {task!r}", size)
+    recording = solver.replace(recorder=Trajectory())
     chunk = max(1, min(CHUNK, _CHUNK_PAIRS // size**2))
-    found = evaluate(solver, task, "same", problems, generator, chunk=chunk)
-    x, target = task.sample(min(problems, 50), "same", stream(f"variance {task!r}", size))
-    best = min(found.error_by_step)
+    curves, errors, exact, steps, converged, variances, floors = [], [], [], [], [], [], []
+    for start in range(0, problems, chunk):
+        x, target = task.sample(min(chunk, problems - start), "same", generator)
+        solution = recording.minimize(x, generator=generator)
+        curves.append(torch.stack([task.error_of(y, x, target) for y in solution.record.y]))
+        errors.append(task.error(solution, target))
+        exact.append(_exact(solution, target))
+        steps.append(solution.steps)
+        converged.append(solution.converged)
+        variances.append(target.var())
+        floors.append({name: each.mean().item() for name, each in task.floors("same", x, target).items()})
+    taken = torch.cat(steps).double()
+    longest = max(map(len, curves))
+    curve = torch.cat([torch.cat([each, each[-1:].expand(longest - len(each), -1)]) for each in curves], 1).mean(1)
     return {
-        **found.summary(),
-        "best step's error": best,
-        "variance of the answers": target.var().item(),
-        "exact": _exact(solver, x, target),
+        "problems": problems,
+        "error": torch.cat(errors).double().mean().item(),
+        "largest error": torch.cat(errors).max().item(),
+        "best step's error": curve.double().min().item(),
+        "floors": {name: sum(each[name] for each in floors) / len(floors) for name in floors[0]},
+        "variance of the answers": torch.stack(variances).mean().item(),
+        "exact": torch.cat(exact).double().mean().item(),
+        "steps": {"mean": taken.mean().item(), "max": int(taken.max())},
+        "converged": torch.cat(converged).double().mean().item(),
     }
+
+
+def _exact(solution: Any, target: torch.Tensor) -> torch.Tensor:
+    """The graphs all of whose answers are within 1/2 of the right ones: right after rounding, for components."""
+    wrong = ((solution.y - target).abs() >= 0.5).to(target.dtype)
+    return solution.layout.sum(wrong) == 0
 
 
 def _on(solver: EnergySolver, task: Any, graphs: list[Any]) -> dict[str, Any]:
     """On given graphs, one by one."""
-    from ..graphs import to_batch
+    from ..graphs import solve_task, to_batch
 
     errors, steps, converged, variances, exact = [], [], [], [], []
     for graph in graphs:
-        x = task.complete(to_batch(graph))
+        x, y, solution = solve_task(solver, to_batch(graph), task, generator=stream("sparse", 0))
         target = task.exact(x)
-        solution = solver.minimize(x, generator=stream("sparse", 0))
-        near = target < x.unreachable / 2 if "unreachable" in x else torch.ones_like(target, dtype=torch.bool)
-        errors.append((solution.y - target)[near].square().mean().item())
-        variances.append(target[near].var().item())
-        exact.append(bool(((solution.y - target)[near].abs() < 0.5).all()))
+        connected = target.isfinite()
+        errors.append((y - target)[connected].square().mean().item())
+        variances.append(target[connected].var().item())
+        exact.append(bool(((y - target)[connected].abs() < 0.5).all()))
         steps.append(int(solution.steps[0]))
         converged.append(bool(solution.converged[0]))
     count = len(graphs)
@@ -112,13 +136,6 @@ def _on(solver: EnergySolver, task: Any, graphs: list[Any]) -> dict[str, Any]:
         "variance of the answers": sum(variances) / count,
         "exact": sum(exact) / count,
     }
-
-
-def _exact(solver: EnergySolver, x: Any, target: torch.Tensor) -> float:
-    """The fraction of graphs all of whose answers are within 1/2 of the right one: after rounding, for components."""
-    solution = solver.minimize(x, generator=stream("exact", 0))
-    wrong = ((solution.y - target).abs() >= 0.5).to(target.dtype)
-    return (solution.layout.sum(wrong) == 0).double().mean().item()
 
 
 def _draw(laboratory: Laboratory, found: Mapping[str, Any]) -> list[Path]:

@@ -118,7 +118,11 @@ def _domain(
 
 
 EDGE_COPY = _domain(
-    "edge-copy", "Edge copy", EdgeCopy, _best(2000, test_from_edges=False), {"irem": {"same": 0.0019, "larger": 0.0019}}
+    "edge-copy",
+    "Edge copy",
+    EdgeCopy,
+    _best(4000, width=16, messages=4, test_from_edges=False),
+    {"irem": {"same": 0.0019, "larger": 0.0019}},
 )
 COMPONENTS = _domain(
     "components",

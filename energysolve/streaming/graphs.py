@@ -11,7 +11,7 @@ import torch
 from scipy import sparse
 
 from ..files import write_atomic
-from ..graphs import answers_like, dtype_of, to_batch
+from ..graphs import answers_like, solve_task, to_batch
 from ..recorders import Trajectory
 from ..solution import Solution
 from ..solver import EnergySolver
@@ -27,7 +27,7 @@ class SolvedGraph:
         graph: the graph as it was read.
         x: the problem, a batch of one graph.
         y: the answers, read by the task.
-        solution: the solve, with its trajectory.
+        solution: the last solve, with its trajectory.
     """
 
     graph: Any
@@ -79,12 +79,12 @@ def solve_graph_file(
     if output.suffix.lower() not in (".csv", ".graphml", ".npz"):
         raise ValueError(f"{output}: answers on a graph are written as .csv, .graphml or .npz.")
     graph = read_graph(input)
+    recording = solver.replace(recorder=Trajectory())
     try:
-        x = task.complete(to_batch(graph, dtype=dtype_of(solver)))
+        batch = to_batch(graph, dtype=next(solver.parameters()).dtype)
+        x, y, solution = solve_task(recording, batch, task, generator=generator)
     except ValueError as error:
         raise ValueError(f"{input}: {error}") from error
-    solution = solver.replace(recorder=Trajectory()).minimize(x, generator=generator)
-    y = task.interpret(x, solution.y)
     _write(answers_like(graph, x, y), output)
     return SolvedGraph(graph, x, y, solution)
 

@@ -1,6 +1,7 @@
 """Tasks on the edges of complete graphs (Section 4.2 and Appendix C of the paper)."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,18 +66,17 @@ class GraphTask(Task):
         """
         return _adapter().all_pairs(graphs)
 
+    def refine(self, x: Any, y: Tensor) -> Any:
+        """The next problem to solve, given the answers to one that `complete` or `refine` made; None after the last."""
+        return None
+
     def interpret(self, x: Any, y: Tensor) -> Tensor:
-        """The answers to a problem that `complete` made, for the user."""
+        """The answers to the last problem, for the user."""
         return y
 
     def exact(self, x: Any) -> Tensor:
         """The right answers ``(edges, 1)`` to problems that `sample` or `complete` made, graph by graph."""
-        nodes = torch.bincount(x.batch, minlength=x.num_graphs)
-        found = []
-        for size, values in zip(nodes.tolist(), x.edge_attr.split(nodes.square().tolist()), strict=True):
-            edges = values.view(1, size, size)
-            found.append(self.answer(edges, torch.ones_like(edges, dtype=torch.bool)).view(-1, 1))
-        return torch.cat(found)
+        return _by_graph(x, x.edge_attr, lambda edges: self.answer(edges, torch.ones_like(edges, dtype=torch.bool)))
 
     def _sizes(self, batch: int, difficulty: str, generator: torch.Generator | None, device: Any) -> Tensor:
         """The number of nodes of each graph."""
@@ -177,40 +177,77 @@ class ShortestPath(GraphTask):
         return distances(torch.where(inside, edges.double(), torch.inf)).to(edges.dtype)
 
     def complete(self, graphs):
-        """Pairs without an edge get a length that is longer than any path; a node with itself has length 0.
+        """The problem of the shortest distances alone: lengths beyond a reach, and missing edges, count as the reach.
+
+        Distances below the reach are right then, and `refine` doubles it, so that the lengths of a problem are never
+        much larger than the distances that it asks for. The first reach is twice the mean length of an edge.
 
         Raises:
             ValueError: for negative lengths, and if ``symmetric`` for an edge without one of that length back.
         """
-        graphs = graphs.clone()
-        index, lengths = graphs.edge_index, graphs.edge_attr
+        lengths = graphs.edge_attr
         if bool((lengths < 0).any()):
             raise ValueError(f"Lengths of edges must be 0 or more; got {lengths.min().item():g}.")
-        graphs.edge_attr = torch.where((index[0] == index[1]).unsqueeze(1), 0.0, lengths)
-        unreachable = _unreachable(graphs)
-        x = _adapter().all_pairs(graphs, unreachable)
-        x.edge_attr = torch.where((x.edge_index[0] == x.edge_index[1]).unsqueeze(1), 0.0, x.edge_attr)
+        layout = self.layout(graphs)
+        mean = layout.sum(lengths) / layout.sum(torch.ones_like(lengths)).clamp(min=1)
+        x = _adapter().all_pairs(graphs, torch.inf)
+        itself = (x.edge_index[0] == x.edge_index[1]).unsqueeze(1)
+        x.edge_length = torch.where(itself, 0.0, x.edge_attr)
         if self.symmetric:
             _check_symmetric(x)
-        x.unreachable = unreachable
-        return x
+        x.edge_settled = itself
+        x.edge_connected = _by_graph(x, x.edge_length.isfinite(), reachable)
+        return _within(x, torch.where(mean > 0, 2 * mean, 1.0))
+
+    def refine(self, x, y):
+        """The problem with twice the reach, and with the distances found so far as edges."""
+        x = x.clone()
+        x.edge_length, x.edge_settled = self._settled(x, y)
+        if bool((x.edge_settled | ~x.edge_connected).all()):
+            return None
+        finite = torch.where(x.edge_length.isfinite(), x.edge_length, 0.0)
+        if bool((x.reach > 2 * self.layout(x).sum(finite)).all()):  # no path is that long: the answers are no distances
+            return None
+        return _within(x, 2 * x.reach)
 
     def interpret(self, x, y):
-        """Lengths that only a missing edge has mean that there is no path: ``inf``."""
-        reach = (x.unreachable / 2)[x.batch[x.edge_index[0]]].unsqueeze(1)
-        return torch.where(y > reach, torch.inf, y)
+        """Pairs that no path connects have the distance ``inf``."""
+        lengths, settled = self._settled(x, y)
+        return torch.where(x.edge_connected, torch.where(settled, lengths, y), torch.inf)
+
+    def exact(self, x):
+        """For a user's graph, ``inf`` where there is no path."""
+        if "edge_length" not in x:
+            return super().exact(x)
+        return _by_graph(x, x.edge_length.double(), distances).to(x.edge_attr.dtype)
+
+    def _settled(self, x: Any, y: Tensor) -> tuple[Tensor, Tensor]:
+        """The lengths with the distances that are right, those clearly below the reach, and which these are."""
+        found = (y < 0.75 * _spread(x, x.reach)) & ~x.edge_settled
+        return torch.where(found, y.clamp(min=0), x.edge_length), x.edge_settled | found
 
     def floors(self, difficulty, x, target, mean_target=None):
         """Also ``"edge"``: the length of the edge itself."""
         return super().floors(difficulty, x, target) | {"edge": self.error_of(x["edge_attr"], x, target)}
 
 
-def _unreachable(graphs: Any) -> Tensor:
-    """For each graph, twice a length that no shortest path exceeds, that of all its nodes in a row on longest edges."""
-    owner, lengths = graphs.batch[graphs.edge_index[0]], graphs.edge_attr.squeeze(1)
-    nodes = torch.bincount(graphs.batch, minlength=graphs.num_graphs)
-    longest = lengths.new_zeros(len(nodes)).scatter_reduce(0, owner, lengths, "amax")
-    return 2 * (nodes - 1).clamp(min=1) * torch.where(longest > 0, longest, 1.0)
+def _spread(x: Any, values: Tensor) -> Tensor:
+    """The value of each graph on its edges, ``(edges, 1)``."""
+    return values[x.batch[x.edge_index[0]]].unsqueeze(1)
+
+
+def _within(x: Any, reach: Tensor) -> Any:
+    """The problem in which no edge is longer than the reach."""
+    x.reach = reach
+    x.edge_attr = torch.minimum(x.edge_length, _spread(x, reach))
+    return x
+
+
+def _by_graph(x: Any, values: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A function of the matrix ``(1, n, n)`` of each complete graph, ``(edges, 1)``."""
+    nodes = torch.bincount(x.batch, minlength=x.num_graphs)
+    parts = values.split(nodes.square().tolist())
+    return torch.cat([function(part.view(1, n, n)).view(-1, 1) for n, part in zip(nodes.tolist(), parts, strict=True)])
 
 
 def _check_symmetric(x: Any) -> None:
@@ -219,9 +256,9 @@ def _check_symmetric(x: Any) -> None:
     graph = x.batch[x.edge_index[0]]
     first, start = (nodes.cumsum(0) - nodes)[graph], (nodes.square().cumsum(0) - nodes.square())[graph]
     sources, targets = x.edge_index - first
-    back = x.edge_attr[start + targets * nodes[graph] + sources]
-    if not torch.equal(back, x.edge_attr):
-        edge = int((back != x.edge_attr).nonzero()[0, 0])
+    back = x.edge_length[start + targets * nodes[graph] + sources]
+    if not torch.equal(back, x.edge_length):
+        edge = int((back != x.edge_length).nonzero()[0, 0])
         raise ValueError(
             f"Edge ({sources[edge]}, {targets[edge]}) of graph {graph[edge]} is not as long as the edge back: the "
             "graph is directed, and this task is about undirected ones. Add the edges back, or take "
@@ -241,11 +278,16 @@ def distances(lengths: Tensor) -> Tensor:
 
 
 def connected(edges: Tensor) -> Tensor:
-    """Whether nodes are in one component ``(..., n, n)``, from edges of which one direction is enough.
+    """Whether nodes are in one component ``(..., n, n)``, from edges of which one direction is enough."""
+    return reachable(edges | edges.mT)
+
+
+def reachable(edges: Tensor) -> Tensor:
+    """Whether there is a path from one node to another ``(..., n, n)``, along directed edges.
 
     Warshall's algorithm, for all graphs at once.
     """
-    found = edges | edges.mT | torch.eye(edges.shape[-1], dtype=torch.bool, device=edges.device)
+    found = edges | torch.eye(edges.shape[-1], dtype=torch.bool, device=edges.device)
     for k in range(edges.shape[-1]):
         found = found | (found[..., :, k, None] & found[..., k, None, :])
     return found
