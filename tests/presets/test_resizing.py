@@ -3,17 +3,16 @@
 import pytest
 import torch
 
-from energysolve import SGD, EnergySolver, MLPEnergy, Uniform
+from energysolve import LBFGS, SGD, EnergySolver, MLPEnergy, Uniform
 from energysolve.presets import at_size
-from energysolve.presets.matrix import BEST_COMPLETION
 from energysolve.tasks import Addition, Completion, Inverse
 
 
-def test_large_completions_take_the_step_size_of_their_size():
-    """The curvature grows with the size: steps of the size for 20 x 20 end in infinities."""
-    shipped, task = EnergySolver.from_pretrained("completion"), Completion(100, 100)
-    solver = at_size(shipped, (100, 100))
-    assert solver.optimizer == BEST_COMPLETION.build(task, {}).optimizer != shipped.optimizer
+def test_large_completions_need_no_other_step_size():
+    """The curvature grows with the size: fixed steps of the size for 20 x 20 end in infinities."""
+    task = Completion(100, 100)
+    solver = at_size(EnergySolver.from_pretrained("completion"), (100, 100))
+    assert solver.optimizer == LBFGS()
     x, target = task.sample(2, "harder", torch.Generator().manual_seed(0))
     solution = solver.minimize(x, generator=torch.Generator().manual_seed(1))
     assert solution.converged.all()
@@ -36,7 +35,7 @@ def test_other_sizes_are_solved_as_well(name, task, shape):
 def test_a_solver_of_that_size_stays_as_it_is():
     solver = EnergySolver.from_pretrained("completion").replace(optimizer=SGD(0.01))
     assert at_size(solver, (20, 20)) is solver
-    assert at_size(solver, (20, 21)).optimizer == BEST_COMPLETION.build(Completion(20, 21), {}).optimizer
+    assert at_size(solver, (20, 21)).optimizer == LBFGS()
 
 
 def test_a_solver_of_one_size_or_of_no_domain_stays_as_it_is():
