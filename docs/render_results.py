@@ -116,20 +116,23 @@ def speed(folder: Path) -> str:
 
 
 def compaction(result: dict[str, Any]) -> str:
-    """The time that compaction saves at each tolerance, as Markdown."""
+    """The time that compaction saves for each optimizer and tolerance, as Markdown."""
     lines = [
-        f"**Compaction**, on a batch of {result['problems']:,} addition problems, half of each difficulty: time with "
+        f"**Compaction**, on batches of {result['problems']:,} problems, half of each difficulty: time with "
         "`compact=True` relative to the time without, measured in the same run:",
         "",
-        "| step size | criterion | steps: mean | max | ratio | range | largest difference of answers |",
-        "|---|---|---|---|---|---|---|",
+        "| task | optimizer | criterion | steps: mean | max | ratio | range | at most | energies apart |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
-        values = (row["steps"]["mean"], row["steps"]["max"], row["ratio"], row["ratio_range"])
-        cells = [*map(cell, values), cell(row["largest_difference"]["y"])]
-        lines.append(f"| {row['step_size']:g} | `{row['halting']}` | {' | '.join(cells)} |")
-    bounds = [f"- First row: {cell(row['ratio'])}, at most {row['bound']}" for row in result["rows"] if "bound" in row]
-    return "\n".join([*lines, "", *bounds, "", origin(result)])
+        optimizer = row.get("optimizer") or f"SGD({row['step_size']:g})"
+        steps = row["steps"]
+        values = (steps["mean"], steps["max"], row["ratio"], row["ratio_range"], row.get("bound"))
+        relative = row.get("largest_relative_difference_of_energies")
+        apart = f"{cell(relative)}, relative" if relative is not None else cell(row["largest_difference"]["energy"])
+        cells = [f"`{optimizer}`", f"`{row['halting']}`", *map(cell, values), apart]
+        lines.append(f"| {row.get('task', 'addition')} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", origin(result)])
 
 
 def precision(folder: Path) -> str:

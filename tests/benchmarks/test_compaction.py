@@ -18,14 +18,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from energysolve import SGD, Dense, EnergyChange, EnergySolver, GradientNorm
+from energysolve import LBFGS, SGD, Dense, EnergyChange, EnergySolver, GradientNorm
 from energysolve.provenance import environment
 from energysolve.seeding import stream
-from energysolve.tasks import Addition
+from energysolve.tasks import Addition, Completion
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results" / "compaction.json"
 COMMAND = "python -m pytest -o addopts= tests/benchmarks/test_compaction.py"
-BATCH, SEED, BOUND = 4096, 0, 0.6
+BATCH, SEED, BOUND, ROUNDS = 4096, 0, 0.6, 2
 BOUNDED = (100.0, EnergyChange(atol=1e-7).patience(2), 5)
 """Step size, criterion, rounds."""
 OTHERS = [
@@ -121,6 +121,40 @@ def measure(step_size, halting, rounds, problems):
             "y, equal steps": (whole.y - found.y)[same].abs().max().item(),
         },
     }
+
+
+@torch.no_grad()
+def test_the_default_optimizer(results):
+    """Matrix completions with `LBFGS`, half of them harder: these take about four times as many steps."""
+    task, generator = Completion(), stream("benchmark compaction completion", SEED)
+    parts = [task.sample(BATCH // 2, difficulty, generator)[0] for difficulty in task.difficulties]
+    x = torch.cat(parts)[torch.randperm(BATCH, generator=generator)]
+    solver, times = EnergySolver.from_pretrained("completion"), []
+    assert solver.optimizer == LBFGS()
+    for _ in range(ROUNDS):
+        solutions = []
+        for each in (solver.replace(compact=True), solver):
+            begin = time.perf_counter()
+            solutions.append(each.minimize(x, generator=torch.Generator().manual_seed(SEED)))
+            times.append(time.perf_counter() - begin)
+    found, whole = solutions
+    ratios = [compacted / uncompacted for compacted, uncompacted in zip(times[::2], times[1::2], strict=True)]
+    row = {
+        "optimizer": "LBFGS()",
+        "task": "completion",
+        "halting": repr(solver.halting),
+        "rounds": ROUNDS,
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "seconds": {"compacted": statistics.median(times[::2]), "uncompacted": statistics.median(times[1::2])},
+        "steps": {"mean": whole.steps.double().mean().item(), "max": int(whole.steps.max())},
+        "converged": whole.converged.double().mean().item(),
+        "largest_relative_difference_of_energies": ((whole.energy - found.energy) / whole.energy).abs().max().item(),
+        "bound": BOUND,
+    }
+    results.append(row)
+    assert row["converged"] == 1
+    assert row["ratio"] <= BOUND, row
 
 
 def test_stragglers_do_not_keep_the_batch_waiting(problems, results):
