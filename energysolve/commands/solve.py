@@ -24,6 +24,7 @@ from ..streaming.solve import solve_file
 from ..tasks import Task
 from .common import CommandError, Device, EnergyName, command_errors, command_line, find_domain, load_model, task_help
 from .summary import in_words
+from .tables import complete_file
 
 _PROBLEMS = 1000
 _CHUNK = 1024
@@ -56,6 +57,9 @@ def solve(
     index: Annotated[
         bool | None, Option("--index/--no-index", help="Whether the first column of a .csv file holds names.")
     ] = None,
+    table: Annotated[
+        bool, Option("--table", help="Completion: --input is one table, with empty fields or NaN for what is missing.")
+    ] = False,
 ):
     """Solve problems with a trained energy: those in a file, or fresh ones to measure errors and steps."""
     misplaced = {"--problems": problems is not None and input is not None} | {
@@ -66,6 +70,7 @@ def solve(
             "--overwrite": overwrite,
             "--header": header is not None,
             "--index": index is not None,
+            "--table": table,
         }.items()
     }
     for name in (name for name, wrong in misplaced.items() if wrong):
@@ -88,8 +93,13 @@ def solve(
             return
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
         with command_errors(ValueError):
-            opened = open_problems(input, header=header, index=index)
-        _solve_file(solver, domain, source, opened, output, options)
+            opened = open_problems(input, header=header, index=index, missing=table)
+        if table and (resume or chunk):
+            raise CommandError(f"A table is solved at once: leave out {'--resume' if resume else '--chunk'}.")
+        if table:
+            complete_file(solver, opened, output, seed, overwrite)
+        else:
+            _solve_file(solver, domain, source, opened, output, options)
     elif domain is None or source is None:
         raise CommandError(f"The model {name} belongs to no known task: name a TASK, or pass a file as --input.")
     else:

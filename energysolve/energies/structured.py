@@ -152,7 +152,7 @@ class FactoredCompletion(Energy):
     shrinkage ``k`` below 1 compensate; both are learned.
 
     A solver works in units of the signal where it is larger than 1. For tables whose noise, scale and means are
-    unknown, see `energysolve.tables`.
+    unknown, see `energysolve.presets.tables`.
 
     ``x`` and ``y`` are ``(batch, rows, columns)`` or flattened, with exact zeros in ``x`` for unobserved entries; the
     scratchpad is ``(batch, rows + columns, rank)``, the rows of ``U`` first.
@@ -243,6 +243,15 @@ class FactoredCompletion(Energy):
         distance = y - torch.where(x != 0, x, unit * product)
         squares = misfit.square() + tie * distance.square()
         return (squares.sum((1, 2)) + (penalty * z.square()).sum((1, 2))) / 2
+
+    def completed(
+        self, x: Float[Tensor, "batch *problem"], z: Float[Tensor, "batch *factors"]
+    ) -> Float[Tensor, "batch rows columns"]:
+        """``k s U V'`` for all entries, the observed ones included, from the scratchpad of a solution."""
+        normalized = self.normalized(x)
+        _, _, _, unit, _ = self.encode(normalized.x)
+        z = _shaped(self, "z", z, self.rows + self.columns, self.rank)
+        return _over(normalized.unit, z) * unit * (z[:, : self.rows] @ z[:, self.rows :].mT)
 
     def config(self) -> dict[str, Any]:
         """The arguments, with the initial penalty and shrinkage; the learned values are in the state."""

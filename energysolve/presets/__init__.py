@@ -4,6 +4,7 @@ from .domain import Domain
 from .methods import METHODS
 from .preset import Preset, finished
 from .registry import DOMAINS, at_size, domain_for, domain_named, domain_of, register
+from .tables import complete_table
 
 __all__ = [
     "DOMAINS",
@@ -11,6 +12,7 @@ __all__ = [
     "Domain",
     "Preset",
     "at_size",
+    "complete_table",
     "domain_for",
     "domain_named",
     "domain_of",

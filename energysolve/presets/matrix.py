@@ -95,7 +95,7 @@ def _rows_and_columns(name: str, problem_shape: tuple[int, ...]) -> tuple[int, i
     if rows * columns != entries or not entries:
         raise ValueError(
             f"{name} takes an array (problems, rows, columns), or square matrices flattened; got problems of shape "
-            f"{problem_shape}."
+            f"{problem_shape}." + (" Is the file one table? --table completes it." if name == "completion" else "")
         )
     return rows, columns
 

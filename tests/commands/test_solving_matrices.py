@@ -172,3 +172,74 @@ def test_how_the_first_line_was_taken_is_said(tmp_path, capsys):
     assert "--index" in capsys.readouterr().err
     assert solve(*options, "--index", "--header") == 0
     np.testing.assert_allclose(arrays(output)["y"], [[4, 6], [12, 14]], rtol=1e-3)
+
+
+def small_table():
+    roots = np.random.default_rng(3).normal(size=(12, 2)) @ np.random.default_rng(4).normal(size=(2, 9)) + 3
+    x = roots.round(1)
+    x[np.random.default_rng(5).random(x.shape) < 0.3] = np.nan
+    x[0, :2] = 0.0, np.nan
+    return x
+
+
+def as_pandas(x):
+    """What `DataFrame(x, index=r0, r1, ..., columns=a, b, ...).to_csv()` writes."""
+    lines = [",".join(["", *(f"c{column}" for column in range(x.shape[1]))])]
+    lines += [",".join([f"r{row}", *("" if np.isnan(v) else repr(float(v)) for v in x[row])]) for row in range(len(x))]
+    return "\n".join(lines) + "\n"
+
+
+def test_a_table_is_completed_as_it_was_written(tmp_path, capsys):
+    from energysolve.presets.tables import complete_table
+
+    x = small_table()
+    (tmp_path / "t.csv").write_text(as_pandas(x))
+    options = ["completion", "--table", "--input", tmp_path / "t.csv", "--output"]
+    assert solve(*options, tmp_path / "y.csv") == 1
+    assert "--index" in capsys.readouterr().err
+    assert solve(*options, tmp_path / "y.csv", "--index") == 0
+    out = words(capsys)
+    gaps = int(np.isnan(x).sum())
+    assert f"Completed {gaps} of the 108 entries of a table of 12 x 9; zeros are values." in out
+    assert "was taken for the names of the columns" in out
+    assert "Root mean square error for entries held out" in out
+    lines = [line.split(",") for line in (tmp_path / "y.csv").read_text().splitlines()]
+    assert lines[0] == ["", *(f"c{column}" for column in range(9))]
+    assert [line[0] for line in lines[1:]] == [f"r{row}" for row in range(12)]
+    y = np.array([line[1:] for line in lines[1:]], dtype=float)
+    np.testing.assert_array_equal(y[~np.isnan(x)], x[~np.isnan(x)])
+    import torch
+
+    from energysolve.seeding import stream
+
+    expected = complete_table(torch.from_numpy(x), generator=stream("complete table", 0)).values.numpy()
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    np.save(tmp_path / "t.npy", x)
+    assert solve("completion", "--table", "--input", tmp_path / "t.npy", "--output", tmp_path / "y.npz") == 0
+    np.testing.assert_allclose(arrays(tmp_path / "y.npz")["y"], y, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["inverse", "--table", "--input", "t.csv", "--output", "y.csv"],
+            "A table is completed by a solver of FactoredCompletion",
+        ),
+        (["completion", "--table"], "--table goes with --input"),
+        (["completion", "--table", "--input", "t.csv", "--output", "y.csv", "--chunk", "2"], "leave out --chunk"),
+        (["completion", "--table", "--input", "t.csv", "--output", "t.csv", "--overwrite"], "is the input"),
+        (["completion", "--table", "--input", "t.csv", "--output", "there.csv"], "there.csv exists"),
+        (["completion", "--table", "--input", "three.npy", "--output", "y.csv"], r"shape (2, 3, 4)"),
+        (["completion", "--table", "--input", "gaps.csv", "--output", "y.csv"], "gaps.csv: The table has no number"),
+        (["completion", "--input", "t.csv", "--output", "y.csv"], "--table completes it"),
+    ],
+)
+def test_errors_about_tables(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "t.csv").write_text("1,2,3\n4,5,6\n")
+    (tmp_path / "there.csv").write_text("")
+    (tmp_path / "gaps.csv").write_text(",\n,\n")
+    np.save(tmp_path / "three.npy", np.zeros((2, 3, 4)))
+    assert solve(*arguments) == 1
+    assert message in capsys.readouterr().err

@@ -99,8 +99,12 @@ def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
     options = own if arguments[1] == "train" and "--energy" in arguments else SMALL[arguments[1]]
     if "--input" in arguments:  # a file that the page describes
         entries = 4 if "--energy" in arguments else 800
-        np.savez(tmp_path / arguments[arguments.index("--input") + 1], x=np.zeros((4, entries)))
-        options = ["--max-steps", "3"]
+        problems = tmp_path / arguments[arguments.index("--input") + 1]
+        if "--table" in arguments:
+            problems.write_text("a,b,c\n1,,3\n4,5,\n")
+        else:
+            np.savez(problems, x=np.zeros((4, entries)))
+        options = []
     assert ended([*arguments[1:], *options]) == 0, capsys.readouterr().err
 
 
