@@ -69,8 +69,9 @@ class Energy(nn.Module):
     def accepts(self, x: Any, y: Any) -> Bool[Tensor, " batch"] | None:
         """Whether answers solve their problems, by a test other than the energy; by default None, for no test.
 
-        A solver asks once, at its answers. Converged samples that fail get the status ``REJECTED``. Override it for an
-        energy that is valid for problems of some kind only, where an answer shows whether its problem is of that kind.
+        A solver asks once, at its answers. Converged or stalled samples that fail get the status ``REJECTED``. Override
+        it for an energy that is valid for problems of some kind only, where an answer shows whether its problem is of
+        that kind.
         """
         return None
 

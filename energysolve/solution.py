@@ -24,8 +24,8 @@ class Status(IntEnum):
     """No step of the optimizer lowers the energy by more than its rounding: the answer is as low as the precision can
     tell, or the energy has a kink there."""
     REJECTED = 4
-    """The criterion fired, but the answer failed the energy's own test (see `Energy.accepts`): the problem is not of
-    the kind that the energy solves, such as a matrix without an inverse, or the precision does not suffice for it."""
+    """The solver found no lower answer, but this one failed the energy's own test (see `Energy.accepts`): the problem
+    is not of the kind that the energy solves, such as a matrix without an inverse, or needs more precision."""
 
 
 class NonfiniteError(RuntimeError):

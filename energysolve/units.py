@@ -55,11 +55,13 @@ def units_of(energy: Any, x: Any, layout: Layout) -> Units | None:
 
 @torch.no_grad()
 def checked(energy: Any, x: Any, solution: Solution) -> Solution:
-    """The solution, with the status REJECTED for converged answers that do not pass the energy's own check."""
+    """The solution, with the status REJECTED for answers that do not pass the energy's own test, even if no lower ones
+    were found."""
     passed = energy.accepts(x, tree_map(Tensor.detach, solution.y)) if isinstance(energy, Energy) else None
     if passed is None:
         return solution
-    status = torch.where(solution.converged & ~passed, int(Status.REJECTED), solution.status)
+    settled = solution.converged | (solution.status == Status.STALLED)
+    status = torch.where(settled & ~passed, int(Status.REJECTED), solution.status)
     return replace(solution, status=status)
 
 

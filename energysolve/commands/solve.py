@@ -88,7 +88,7 @@ def solve(
         source = None if domain is None else domain.task_of(solver)
     if input is not None and output is not None:
         if domain is not None and domain.solve_file is not None:
-            given = {"--chunk": chunk is not None, "--resume": resume}
+            given = {"--chunk": chunk is not None, "--resume": resume, "--table": table}
             _solve_own_file(domain, solver, input, output, seed, overwrite, [name for name in given if given[name]])
             return
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
