@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ..checks import check_whole
 from ..tasks.base import Task
 from .accelerators import make_accelerator
 from .batches import Batch, Batches
@@ -115,8 +116,10 @@ class BaseTrainer:
             NonfiniteLossError: if the loss or its gradient becomes NaN or infinite and such batches are not skipped.
                 The model is as it was before that iteration; the message names the last checkpoint.
             CheckpointError: if a checkpoint cannot be written or read, is of another run, or would be lost.
-            ValueError: for ``resume`` or ``overwrite`` without ``checkpoints``, or both together.
+            ValueError: for ``resume`` or ``overwrite`` without ``checkpoints``, or both together, and if the task or
+                the energy gives something that cannot be trained on; the message says what.
         """
+        check_whole("fit", least=0, iterations=iterations)
         self.callbacks = [*callbacks, *([_OnIteration(callback)] if callback else [])]
         latest = self._found(checkpoints, resume, overwrite)
         self._bar = ProgressBar() if progress and self.accelerator.is_main_process else None
@@ -140,6 +143,8 @@ class BaseTrainer:
 
     def _found(self, checkpoints: Checkpoints | None, resume: bool, overwrite: bool) -> Path | None:
         """The checkpoint to resume from, if any; otherwise the folder holds no checkpoints."""
+        if not isinstance(checkpoints, Checkpoints | None):
+            raise TypeError(f"checkpoints must be Checkpoints(folder), got {checkpoints!r}.")
         if resume and overwrite:
             raise ValueError("resume=True continues the run in the folder and overwrite=True deletes it: choose one.")
         if checkpoints is None:

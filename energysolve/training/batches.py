@@ -42,6 +42,11 @@ class Batches:
         if self.replay is None and self.accelerator.num_processes == 1:
             return new
         rows = self.task.split(new)
+        if rows_count(rows) != self.size:
+            raise ValueError(
+                f"{type(self.task).__name__}.sample was asked for {self.size} problems and drew {rows_count(rows)}. "
+                "Its first argument is the size of the batch, which the first axis of every tensor has."
+            )
         if self.replay is not None and len(self.replay) >= self.size:
             rows = rows_cat(rows, self.replay.sample(self.size, self.generator))
         return self.task.merge(local_shard(rows, self.accelerator))
@@ -57,7 +62,13 @@ class Batches:
         return self.task.split(self._new(1, torch.Generator(self.accelerator.device)))
 
     def _new(self, count: int, generator: torch.Generator) -> Batch:
-        x, target = self.task.sample(count, generator=generator, device=self.accelerator.device)
+        drawn = self.task.sample(count, generator=generator, device=self.accelerator.device)
+        if not isinstance(drawn, tuple | list) or len(drawn) != 2:
+            raise ValueError(
+                f"{type(self.task).__name__}.sample must return problems and answers, (x, target); got a "
+                f"{type(drawn).__name__}."
+            )
+        x, target = drawn
         # Tasks split and merge whole batches only: the target stands in for answers that no model starts from.
         y, z = (target, None) if self.start is None else self.start(x, generator)
         return x, target, y, z

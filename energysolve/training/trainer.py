@@ -70,6 +70,7 @@ class Trainer(BaseTrainer):
         **settings: Any,
     ):
         config, buffer = configured(config, settings, replay)
+        _check_parts(solver, task)
         _check_trainable(solver, config)
         self.solver = solver.suited(task).replace(
             halting=Never(),
@@ -125,8 +126,15 @@ class Loss(nn.Module):
         The error gets a solution whose ``energy`` is NaN: evaluating the energy at the answer would cost a step.
         """
         y, z = self.solver.descend(x, y, z)
-        solution = Solution.of_answers(y, z, steps=self.solver.max_steps, layout=self.solver.layout_of(x))
-        return self.task.error(solution, target).mean(), y, z
+        layout = self.solver.layout_of(x)
+        error = self.task.error(Solution.of_answers(y, z, steps=self.solver.max_steps, layout=layout), target)
+        if not isinstance(error, Tensor) or error.shape != (layout.batch,):
+            got = f"shape {tuple(error.shape)}" if isinstance(error, Tensor) else f"a {type(error).__name__}"
+            raise ValueError(
+                f"{type(self.task).__name__}.error must return one number per sample, shape ({layout.batch},); got "
+                f"{got}. Average over the entries of an answer, such as .mean(-1), and not over the batch."
+            )
+        return error.mean(), y, z
 
 
 def _described_validation(validation: Validation) -> str:
@@ -143,6 +151,22 @@ def _start(solver: EnergySolver, x: Any, generator: torch.Generator) -> tuple[An
     layout = solver.layout_of(x)
     y = solver.init(x, layout, generator)
     return y, None if solver.scratchpad is None else solver.scratchpad(x, layout, generator)
+
+
+def _check_parts(solver: Any, task: Any) -> None:
+    if not isinstance(solver, EnergySolver):
+        raise TypeError(
+            f"Trainer needs an EnergySolver, got a {type(solver).__name__}. Make one of an energy, such as "
+            "EnergySolver(energy, SGD(lr=0.1))."
+        )
+    if not isinstance(task, Task):
+        hint = " (the class; construct it first)" if isinstance(task, type) else ""
+        raise TypeError(f"Trainer needs a Task, such as Addition(400) or a subclass of your own; got {task!r}{hint}.")
+    if solver.init is None and getattr(task, "init", None) is None:
+        raise ValueError(
+            f"Training has no initial answers: give the solver init=, or {type(task).__name__} an attribute init, such "
+            "as Uniform((3,))."
+        )
 
 
 def _check_trainable(solver: EnergySolver, config: TrainingConfig) -> None:

@@ -81,6 +81,7 @@ class Updater:
             if self._config.compile and self._accelerator.device.type == "cuda":
                 torch.compiler.cudagraph_mark_step_begin()
             loss, *rest = self.model(*inputs)
+            _check_loss(loss)
             self._accelerator.backward(loss / self._config.accumulate)
         return loss.detach(), *rest
 
@@ -96,6 +97,11 @@ class Updater:
         if self._accelerator.scaler is None:  # a gradient scaler skips nonfinite gradients itself
             # The cheapest check of every entry: the sum is not finite if an entry is not.
             sums = [p.grad.sum() for p in self._parameters if p.grad is not None]
+            if not sums:
+                raise ValueError(
+                    "No parameter received a gradient: the answers do not depend on any. Use the parameters in the "
+                    "energy's terms with y, without .detach() or torch.no_grad()."
+                )
             good = good & torch.stack(sums).isfinite().all()
         if not self._config.skip_nonfinite:
             good = good if self._stopped is None else good & ~self._stopped
@@ -110,3 +116,14 @@ class Updater:
             self._stepper.step()
         self.optimizer.zero_grad(set_to_none=True)
         return good
+
+
+def _check_loss(loss: Tensor) -> None:
+    if loss.ndim or not loss.is_floating_point():
+        raise ValueError(f"The loss must be one number, got {loss.dtype} of shape {tuple(loss.shape)}.")
+    if not loss.requires_grad:
+        raise ValueError(
+            "The loss does not depend on the parameters, so there is nothing to learn from. Compute the task's error "
+            "from solution.y, and the energy from its parameters, by differentiable torch operations: no .detach(), no "
+            ".item(), no numpy; and train with a differentiation such as Truncated(1), not Detached()."
+        )
