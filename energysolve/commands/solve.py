@@ -154,7 +154,9 @@ def _solve_file(
     options: dict[str, Any],
 ) -> None:
     if not problems.rows:
-        raise CommandError(f"{problems.path} holds no problems.")
+        named = isinstance(problems, TableFile) and problems.names
+        hint = " Its only line was taken for names, since it holds no number between commas." if named else ""
+        raise CommandError(f"{problems.path} holds no problems.{hint}")
     solver = solver.replace(compact=not solver.compile)  # a compiled step cannot be compact
     console = Console()
     console.print(_read(problems), soft_wrap=True, highlight=False)
@@ -198,7 +200,7 @@ def _solve_own_file(
 
 def _read(problems: ProblemFile) -> str:
     shape = " x ".join(map(str, problems.row_shape))
-    line = f"Read {problems.rows:,} problems of {shape} numbers from {problems.path}"
+    line = f"Read {problems.rows:,} problem{'s' * (problems.rows != 1)} of {shape} numbers from {problems.path}"
     if isinstance(problems, TableFile):
         line += "; its first line " + ("is a problem" if problems.names is None else "holds the names of the columns")
     return f"{line}."

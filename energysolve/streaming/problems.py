@@ -96,6 +96,8 @@ def open_problems(
         return TableFile(path, header, index, missing)
     if header is not None or index is not None:
         raise ValueError(f"header and index are for tables; {path} is an array.")
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty: it has no byte, and so no array. Was it written to its end?")
     return ArrayFile(path)
 
 
@@ -313,11 +315,13 @@ class TableFile(ProblemFile):
             if self._missing:
                 fields = ["nan" if _is_missing(field) else field for field in fields]
             if wrong := [field for field in fields if not _is_number(field)]:
-                hint = " Is the table separated by semicolons?" if self._columns == 1 and ";" in line else ""
+                others = [name for name, mark in _MARKS_BETWEEN.items() if mark in line.strip()]
+                hint = f" Is the table separated by {others[0]}? Use commas." if others and self._columns == 1 else ""
                 raise ValueError(f"{wrong[0].strip()[:40]!r} is not a number.{hint}") from None
             return list(map(float, fields))
 
 
+_MARKS_BETWEEN = {"semicolons": ";", "tabs": "\t", "spaces": " "}
 _COUNTED = 3
 """From so many lines on, a first column 0, 1, 2, ... is taken for the names of the rows."""
 _YEARS = range(1900, 2101)

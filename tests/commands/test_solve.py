@@ -138,7 +138,11 @@ def test_an_interrupted_file_is_resumed(run, model, problems, tmp_path, monkeypa
         (["--header"], "--header goes with --input"),
         (["--input", "problems.npz", "--no-index", "--output", "a.npz"], "header and index are for tables"),
         (["--input", "empty.csv", "--output", "a.npz"], "empty.csv holds no problems"),
-        (["--input", "names.csv", "--output", "a.npz"], "names.csv holds no problems"),
+        (
+            ["--input", "names.csv", "--output", "a.npz"],
+            "names.csv holds no problems. Its only line was taken for names",
+        ),
+        (["--input", "empty.npz", "--output", "a.npz"], "empty.npz is empty"),
         (["--input", "none.npy", "--output", "a.npz"], "none.npy holds no problems"),
         (["--input", "pandas.csv", "--output", "a.npz"], "the first line is 0,1,2,..."),
         (["--input", "wide.csv", "--output", "a.npz"], "takes 8"),
@@ -148,6 +152,7 @@ def test_an_interrupted_file_is_resumed(run, model, problems, tmp_path, monkeypa
 def test_errors_about_files_are_one_line(run, model, problems, tmp_path, arguments, message):
     (tmp_path / "there.npz").write_text("precious")
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "empty.npz").write_bytes(b"")
     (tmp_path / "names.csv").write_text("a,b,c,d,e,f,g,h\n")
     np.save(tmp_path / "none.npy", np.zeros((0, 8)))
     (tmp_path / "pandas.csv").write_text("0,1,2,3,4,5,6,7\n" + "0.5," * 7 + "0.5\n")

@@ -169,7 +169,7 @@ def test_how_the_first_line_was_taken_is_said(tmp_path, capsys):
     (tmp_path / "pandas.csv").write_text(",0,1,2,3\n0,1,2,3,4\n1,5,6,7,8\n")
     output = tmp_path / "y.npz"
     assert solve("addition", "--input", tmp_path / "named.csv", "--output", output) == 0
-    assert "Read 1 problems of 4 numbers" in (out := words(capsys))
+    assert "Read 1 problem of 4 numbers" in (out := words(capsys))
     assert "its first line holds the names of the columns" in out
     assert solve("addition", "--input", tmp_path / "plain.csv", "--output", output, "--overwrite") == 0
     assert "Read 2 problems" in (out := words(capsys))
