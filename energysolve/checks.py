@@ -1,6 +1,31 @@
 """Checks of arguments."""
 
+import difflib
+import inspect
 import math
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def names_arguments(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorator: the TypeError for an unknown keyword argument names the one that was probably meant."""
+    known = tuple(inspect.signature(function).parameters)
+
+    @wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, 1)
+                meant = f" Did you mean {close[0]}=?" if close else ""
+                takes = ", ".join(name for name in known if name != "self")
+                raise TypeError(f"{function.__name__} has no argument {name!r}; it takes {takes}.{meant}")
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def check_nonnegative(owner: str, **values: float) -> None:

@@ -223,7 +223,7 @@ class Implicit(Differentiation):
         report(found.status == Status.MAX_STEPS, "did not converge in max_steps")
         report(found.status == Status.STALLED, "stalled before they converged")
         converged = found.status == Status.CONVERGED
-        seen = Witnessed.seen(witnessed, found)
+        seen = Witnessed.seen(witnessed, found.halting_state, found.steps)
         report(converged & ~seen, "were stopped by a criterion that does not tell a minimum")
         return attach_minimum(solve, context, free, found, converged & seen, self.linear_solver, self.on_failure)
 

@@ -158,10 +158,9 @@ class GradientNorm(Halting):
         return torch.zeros_like(energy) if self.rtol else ()
 
     def update(self, info, state):
-        norm = info.gradient_norm
         if not self.rtol:
-            return norm <= self.tol, state
-        initial = torch.where(info.step == 0, norm, state)
+            return info.gradient_norm <= self.tol, state
+        norm, initial = _norms(info, state)
         return norm <= self.tol + self.rtol * initial, initial
 
 
@@ -189,8 +188,7 @@ class Stationary(Halting):
         return torch.zeros_like(energy)
 
     def update(self, info, state):
-        norm = info.gradient_norm
-        initial = torch.where(info.step == 0, norm, state)
+        norm, initial = _norms(info, state)
         rtol = torch.finfo(norm.dtype).eps ** 0.75 if self.rtol is None else self.rtol
         settled = (info.energy - info.previous_energy).abs() <= rtol * (info.initial_energy - info.energy).abs()
         flat = self.gradient_rtol * initial
@@ -372,6 +370,21 @@ def halting(function: Callable[[StepInfo], Tensor]) -> FunctionHalting:
         ...     return (info.energy < 1.0) & (info.gradient_norm < 1e-3)
     """
     return FunctionHalting(function)
+
+
+def _norms(info: StepInfo, initial: Tensor) -> tuple[Tensor, Tensor]:
+    """The norms of the gradient at this iterate and at iterate 0, the latter NaN if no norm can be compared with it."""
+    norm = info.gradient_norm
+    if info.previous is not None:
+        return norm, initial
+    # Squares overflow and underflow; a multiple of the gradient does not.
+    unit = 2.0 ** (math.frexp(torch.finfo(norm.dtype).max)[1] // 2)
+    large, small = (
+        info.layout.norm([leaf * by for leaf in tree_leaves(info.gradient)]) / by for by in (1 / unit, unit)
+    )
+    norm = torch.where(norm.isfinite(), norm, large)
+    tiny = (small > 0) & (small < 1 / unit**0.9)
+    return torch.where(tiny, small, norm), torch.where(norm.isfinite() & ~tiny, norm, torch.nan)
 
 
 def _difference(new: Any, old: Any) -> list[Tensor]:

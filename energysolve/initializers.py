@@ -98,6 +98,11 @@ class FromInput:
 
     function: Callable[[Any], Any] | None = None
 
+    def __post_init__(self):
+        if not (self.function is None or callable(self.function)):
+            example = f"FromInput(lambda x: x[{self.function!r}])"
+            raise TypeError(f"FromInput needs a function of x, or nothing; got {self.function!r}. Write {example}.")
+
     def __call__(self, x, layout, generator):
         return x if self.function is None else self.function(x)
 

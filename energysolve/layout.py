@@ -213,6 +213,12 @@ def default_layout(x: Any) -> Layout:
             f"No tensor was found in x (a {type(x).__name__}), so its batch size is unknown. Pass a tensor, or a dict "
             "or tuple of tensors, or give the solver a layout=function of x."
         )
+    if tensor.is_nested:
+        raise ValueError(
+            "x holds a nested tensor, whose samples have no common shape. Pad the samples to one shape and pass a mask "
+            "beside them, x={'problem': ..., 'mask': ...}, or put the rows of all samples one after the other and give "
+            "the solver a layout=function of x that returns Segment(index, batch)."
+        )
     if tensor.ndim == 0:
         raise ValueError("The first tensor in x has no batch dimension (its shape is ()); expected (batch, ...).")
     return Dense(tensor.shape[0])
@@ -320,6 +326,8 @@ def check_free(name: str, tree: Any, x: Any, layout: Layout) -> None:
                 f"{name} must consist of floating-point tensors, since gradient descent changes it; got {got}. "
                 f"Convert it, for example with {name}.float()."
             )
+        if leaf.is_nested:
+            raise ValueError(f"{name} is a nested tensor; pass a padded one, or rows with a Segment layout.")
         if leaf.ndim == 0 or leaf.shape[0] != layout.rows:
             other = "" if layout.unit == "rows" else f", one row for each of the {layout.unit} (see layout=)"
             raise ValueError(

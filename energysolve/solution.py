@@ -22,7 +22,7 @@ class Status(IntEnum):
     """The energy or its gradient became NaN or infinite; the answer is the last iterate at which both were finite."""
     STALLED = 3
     """No step of the optimizer lowers the energy by more than its rounding: the answer is as low as the precision can
-    tell, or the energy has a kink there."""
+    tell, the energy has a kink there, or fixed steps are so short that they are lost to the rounding of the answer."""
     REJECTED = 4
     """The solver found no lower answer, but this one failed the energy's own test (see `Energy.accepts`): the problem
     is not of the kind that the energy solves, such as a matrix without an inverse, or needs more precision."""

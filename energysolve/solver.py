@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import check_whole
+from .checks import check_whole, names_arguments
 from .differentiation import Detached, Differentiation
 from .energy import LeastSquares, check_scratchpad, encode_and_evaluate
+from .engine import arguments
 from .engine.agreement import same_to_rounding as same_to_rounding
 from .engine.compiled import COMPILE_OPTIONS as COMPILE_OPTIONS
 from .engine.compiled import advance_compiled
@@ -84,7 +85,9 @@ class EnergySolver(Pretrained, nn.Module):
     ):
         super().__init__()
         _expect("energy", energy, Callable, "a function energy(x, y) or an Energy")
-        _expect("optimizer", optimizer, InnerOptimizer, "an inner optimizer such as SGD(lr=0.1)")
+        _expect(
+            "optimizer", optimizer, InnerOptimizer, "an inner optimizer such as SGD(lr=0.1)", arguments.optimizer_hint
+        )
         _expect("halting", halting, Halting, "a halting criterion such as EnergyChange(rtol=1e-5)")
         _expect("differentiation", differentiation, Differentiation, "an instance such as Truncated(1)")
         _expect("recorder", recorder, Recorder, "an instance such as BestSoFar()")
@@ -123,6 +126,7 @@ class EnergySolver(Pretrained, nn.Module):
         if scratchpad is not None:
             check_scratchpad(energy, given=True)
 
+    @names_arguments
     def minimize(
         self,
         x: Any,
@@ -136,7 +140,8 @@ class EnergySolver(Pretrained, nn.Module):
 
         Args:
             x: the problems, one batch: a tensor, a dict or tuple of tensors, or a batch of graphs.
-            y: initial answers, a tensor or a tree of floating-point tensors; by default from ``init``.
+            y: initial answers, a tensor or a tree of floating-point tensors; by default from ``init``. Answers in half
+                precision, in which small steps would be lost to rounding, are found and returned in float32.
             z: initial scratchpads; by default from ``scratchpad``.
             max_steps: replaces the solver's ``max_steps`` in this call.
             generator: source of random initial answers.
@@ -268,6 +273,9 @@ class EnergySolver(Pretrained, nn.Module):
 
     def _prepare(self, x, y, z, max_steps, generator) -> tuple[Solve, Any, Units | None]:
         """The settings of one solve, the initial free variables, and the units that both are in."""
+        arguments.refuse_transforms()
+        if y is None and self.layout is None:
+            arguments.refuse_single_problem(x)
         layout = self.layout_of(x)
         units = units_of(self.energy, x, layout)
         free = self._initial(x, y, z, layout, generator)
@@ -302,10 +310,11 @@ class EnergySolver(Pretrained, nn.Module):
             z = self.scratchpad(x, layout, generator)
         check_scratchpad(self.energy, given=z is not None)
         check_free("y", y, x, layout)
-        if z is None:
-            return (y,)
-        check_free("z", z, x, layout)
-        return (y, z)
+        if z is not None:
+            check_free("z", z, x, layout)
+        if torch.is_grad_enabled() and isinstance(self.differentiation, Detached):
+            arguments.warn_if_detached(x, y)
+        return arguments.free_variables((y,) if z is None else (y, z))
 
 
 _PARAMETERS = [*inspect.signature(EnergySolver.__init__).parameters.values()][1:]
@@ -323,10 +332,10 @@ def _cloned(leaf: Any) -> Any:
     return leaf.clone() if callable(getattr(leaf, "clone", None)) else leaf  # tensors, batches of graphs
 
 
-def _expect(name: str, value: Any, kind: Any, description: str) -> None:
+def _expect(name: str, value: Any, kind: Any, description: str, advice: Callable[[Any], str] | None = None) -> None:
     if not isinstance(value, kind):
         hint = " (the class; construct it first)" if isinstance(value, type) else ""
-        raise TypeError(f"{name} must be {description}; got {value!r}{hint}.")
+        raise TypeError(f"{name} must be {description}; got {value!r}{hint}.{advice(value) if advice else ''}")
 
 
 def _empty(free: Any, layout: Layout) -> Solution:

@@ -214,7 +214,7 @@ def test_the_part_that_tells_a_minimum_counts_sample_by_sample():
 
 def test_a_steep_slope_is_no_minimum():
     """Steps become small beside the kink of ``|y|``, which the criterion takes for convergence."""
-    x = tensor([0.5]).requires_grad_()
+    x = tensor([0.1]).requires_grad_()
     solve = solver(kinked, SGD(1e-5), halting=StepNorm(1e-4))
     with pytest.warns(DifferentiationWarning, match="slope is steep"):
         solve.minimize(x, torch.zeros_like(x) + 1e-3).y.sum().backward()

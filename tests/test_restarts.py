@@ -33,7 +33,7 @@ def test_restarts_are_as_good_as_the_best_of_their_starts(batch, restarts, seed)
 
 
 def test_scratchpads_and_gradients_follow_the_winner():
-    x = problems(3).requires_grad_()
+    x = problems(3)
     solver = EnergySolver(
         lambda x, y, z: ripples(x, y) + (z - y).square().sum(-1),
         init=Uniform((1,), -3, 3),

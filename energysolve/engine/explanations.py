@@ -1,7 +1,8 @@
 """Errors that torch raises inside an energy, with what to do about them."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -19,7 +20,10 @@ _SECOND = (
 )
 _ONCE = once_differentiable.__code__.co_filename
 _HINTS = (
-    (("double backward", "derivative for ", "once_differentiable", "differentiable only once"), _SECOND),
+    (
+        ("double backward", "donated buffer", "derivative for ", "once_differentiable", "differentiable only once"),
+        _SECOND,
+    ),
     (
         ("call numpy()",),
         "The energy leaves torch: it converts y to numpy, which has no gradient. Write it with differentiable torch "
@@ -50,36 +54,51 @@ def explained() -> Iterator[None]:
     """Turn errors of torch that an energy is known to cause into an `EnergyError` with a remedy."""
     try:
         yield
-    except EnergyError:
+    except RuntimeError as error:
+        explain(error)
         raise
-    except (RuntimeError, NotImplementedError) as error:
-        hint = hint_for(error)
-        if hint is None:
-            raise
+
+
+def explain(error: RuntimeError) -> None:
+    """Raise an `EnergyError` with a remedy from an error of torch that an energy is known to cause."""
+    said = str(error)
+    hint = next((hint for patterns, hint in _HINTS if any(pattern in said for pattern in patterns)), None)
+    if hint is not None and not isinstance(error, EnergyError):
         raise EnergyError(f"{hint} torch says: {error}") from error
 
 
-def hint_for(error: Exception) -> str | None:
-    """What to do about an error that torch raised inside an energy; None if that is not known."""
-    said = str(error)
-    return next((hint for patterns, hint in _HINTS if any(pattern in said for pattern in patterns)), None)
+def check_second_derivative(energy: Tensor, variables: Sequence[Tensor]) -> None:
+    """Raise an EnergyError if autograd would silently take a second derivative that does not exist for zero.
+
+    Args:
+        energy: part of the gradient graph.
+        variables: the free variables; what the energy depends on otherwise is not looked at.
+    """
+    ends = {leaf.grad_fn for leaf in variables} - {None}
+    suspects = [node for node in graph_of(energy, ends) if _lacks_second_derivative(node)]
+    for node in suspects:
+        reached = graph_of(node, ends)
+        if any(end in ends or _is_one_of(getattr(end, "variable", None), variables) for end in reached):
+            raise EnergyError(f"{_SECOND} The derivative of {node.name()} is one of them.")
 
 
-def check_second_derivative(energy: Tensor) -> None:
-    """Raise an EnergyError if autograd would silently take a second derivative that does not exist for zero."""
-    for node in graph_of(energy):
-        backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
-        wrapper = getattr(backward, "__code__", None)
-        if hasattr(backward, "__wrapped__") and wrapper is not None and wrapper.co_filename == _ONCE:
-            raise EnergyError(f"{_SECOND} {node.name()} is marked as differentiable only once.")
+def _lacks_second_derivative(node: Any) -> bool:
+    backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
+    code = getattr(backward, "__code__", None)
+    marked = hasattr(backward, "__wrapped__") and code is not None and code.co_filename == _ONCE
+    return marked or node.name() == "CompiledFunctionBackward"
 
 
-def graph_of(tensor: Tensor) -> list:
-    """The nodes of the graph behind a tensor."""
-    found, waiting = {}, [tensor.grad_fn]
+def _is_one_of(tensor: Tensor | None, tensors: Sequence[Tensor]) -> bool:
+    return any(tensor is other for other in tensors)
+
+
+def graph_of(start: Any, ends: Collection[Any] = ()) -> list:
+    """The nodes of the graph behind a tensor or a node, itself included, up to the nodes ``ends``."""
+    found, waiting = {}, [start.grad_fn if isinstance(start, Tensor) else start]
     while waiting:
         node = waiting.pop()
         if node is not None and node not in found:
             found[node] = None
-            waiting += [child for child, _ in node.next_functions]
+            waiting += () if node in ends else [child for child, _ in node.next_functions]
     return list(found)

@@ -17,7 +17,7 @@ from ..layout import Layout
 from ..optimizers.base import Evaluation, InnerOptimizer
 from ..solution import Status
 from ..trees import detach, tree_leaves, tree_map, tree_unflatten
-from .explanations import check_second_derivative, explained
+from .explanations import explained
 from .linear import LinearSolver
 from .loop import Outcome
 from .objective import Objective
@@ -25,7 +25,7 @@ from .reports import Failure, RaiseError
 from .solve import Solve
 from .tracking import ATTEMPTS, BESIDE_OTHERS, NO_DERIVATIVE, Attach, Part, settled, with_answer, without_gradient
 
-_STEEP = 0.1
+_STEEP = 0.5
 """A slope is that of a minimum if it is at most this share of what a change of ``y`` by its own size (or 1) makes."""
 
 Leaves = list[Tensor]
@@ -103,8 +103,7 @@ class _Equation:
 
     @classmethod
     def at(cls, objective: Objective, optimizer: InnerOptimizer, point: Any) -> "_Equation":
-        at = objective(point)
-        check_second_derivative(at.energy)
+        at = objective.twice(point)
         layout, gradient = objective.layout, tree_leaves(at.gradient)
         if not optimizer.constrains:
             return cls(layout, tree_leaves(point), gradient, gradient, None, None)

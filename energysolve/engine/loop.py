@@ -19,6 +19,7 @@ from ..layout import Layout
 from ..optimizers.base import Evaluation, InnerOptimizer
 from ..solution import Status
 from ..trees import tree_map
+from .lost import compares, lost
 from .objective import Objective
 
 __all__ = ["Carry", "Descent", "Observer", "Outcome", "StepInfo", "Trial", "all_halted", "outcome", "run"]
@@ -121,9 +122,14 @@ class Descent:
         """The candidate for the next iterate of every sample, and the optimizer's state there."""
         return self.optimizer.step(carry.at, carry.optimizer_state, self.objective)
 
-    def evaluate(self, carry: Carry) -> Trial:
-        """Propose and evaluate a candidate for every sample, and apply the criterion to it."""
+    def evaluate(self, carry: Carry, all_active: bool = False) -> Trial:
+        """Propose and evaluate a candidate for every sample, and apply the criterion to it.
+
+        Samples that do not move are evaluated where they are, which is known to be in the energy's domain.
+        """
         candidate, optimizer_state = self.propose(carry)
+        if not all_active:
+            candidate = self.layout.where(carry.active, candidate, carry.at.free)
         at = self.objective(candidate)
         step = carry.step + 1
         info = StepInfo(
@@ -143,6 +149,7 @@ class Descent:
         """Accept the candidates of samples that are active and finite there."""
         accepted = carry.active & self.objective.finite(trial.at)
         stops = accepted & trial.fires
+        lost = self._lost(carry, trial, stops)
         return Carry(
             step=trial.step,
             at=Evaluation(
@@ -154,11 +161,19 @@ class Descent:
             optimizer_state=trial.optimizer_state,
             halting_state=trial.halting_state,
             active=accepted ^ stops,
-            fired=carry.fired | stops,
+            fired=carry.fired | (stops & ~lost),
             steps=carry.steps + accepted,
             evaluations=carry.evaluations + carry.active,
-            stalled=carry.stalled,
+            stalled=carry.stalled | (stops & lost),
         )
+
+    def _lost(self, carry: Carry, trial: Trial, stops: Tensor) -> Tensor:
+        """Of the samples that stop, those whose step was lost to rounding."""
+        if not compares(self.halting):
+            return torch.zeros_like(stops)
+        if not torch.compiler.is_compiling() and stops.device.type == "cpu" and not stops.any():
+            return stops
+        return lost(self.layout, carry.at, trial.at, carry.initial_energy)
 
     def search(self, carry: Carry) -> Carry:
         """One trial of an optimizer that searches: each sample accepts its candidate or stays where it is."""
@@ -250,7 +265,7 @@ def _run_together(descent: Descent, carry: Carry, steps: range, observers: tuple
         return carry, steps
     first = carry.step
     for step in steps:
-        trial = descent.evaluate(carry)
+        trial = descent.evaluate(carry, all_active=True)
         if (descent.objective.surely_finite(trial.at) > trial.fires).all():
             carry = carry._replace(
                 step=trial.step,

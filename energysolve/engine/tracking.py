@@ -14,7 +14,7 @@ from ..optimizers.base import Evaluation, PerSample, where_state
 from ..solution import Status
 from ..trees import detach, tree_leaves, tree_map
 from .agreement import same_alone
-from .explanations import check_second_derivative, explained, graph_of
+from .explanations import explained, graph_of
 from .generators import Generators
 from .loop import Descent, Outcome
 from .observers import AcceptedSteps, StepStart
@@ -47,9 +47,7 @@ def replay(
     finite = torch.ones(layout.batch, dtype=torch.bool, device=tree_leaves(free)[0].device)
     objective = descent.objective.tracked()
     for step in range(length):
-        at = objective(free)
-        if step == 0 and not torch.compiler.is_compiling():
-            check_second_derivative(at.energy)
+        at = objective(free) if step else objective.twice(free)
         finite = finite & objective.finite(detach(at))
         current = state if followed is None else descent.optimizer.follow(at, state, followed[step])
         moved, next_state = descent.optimizer.step(at, current, objective)

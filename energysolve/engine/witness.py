@@ -1,12 +1,12 @@
 """Which samples were stopped by a criterion that tells a minimum."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..halting import Halting
-from .loop import Outcome
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,9 @@ class Witnessed(Halting):
         return criterion if part == criterion else Witnessed(criterion, part)
 
     @staticmethod
-    def seen(criterion: Halting, found: Outcome) -> Tensor:
-        """The samples ``(batch,)`` at whose last iterate the part fired."""
-        if not isinstance(criterion, Witnessed):
-            return torch.ones_like(found.steps, dtype=torch.bool)
-        return found.halting_state[3]
+    def seen(criterion: Halting, state: Any, like: Tensor) -> Tensor:
+        """The samples ``(batch,)``, like ``like``, at whose last iterate the part fired, given the last state."""
+        return state[3] if isinstance(criterion, Witnessed) else torch.ones_like(like, dtype=torch.bool)
 
     def init(self, energy):
         no = torch.zeros_like(energy, dtype=torch.bool)

@@ -79,7 +79,14 @@ class Box:
             raise ValueError(f"Box needs low <= high, got low={self.low!r} and high={self.high!r}.")
 
     def __call__(self, y: Any) -> Any:
-        return tree_map(lambda leaf: leaf.clamp(self.low, self.high), y)
+        return tree_map(self._clamped, y)
+
+    def _clamped(self, leaf: Tensor) -> Tensor:
+        most = torch.finfo(leaf.dtype).max  # torch refuses bounds beyond
+        if self.low > most or self.high < -most:
+            raise ValueError(f"{leaf.dtype} has no number in {self!r}.")
+        low, high = (bound if math.isinf(bound) else min(max(bound, -most), most) for bound in (self.low, self.high))
+        return leaf.clamp(low, high)
 
 
 @dataclass(frozen=True)
@@ -93,11 +100,15 @@ class Ball:
             raise ValueError(f"Ball needs a positive, finite radius, got {self.radius!r}.")
 
     def __call__(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
-        square = y.square().sum(-1, keepdim=True)
-        outside = square > self.radius**2
+        wide = _wide(y)
+        # Squares of the entries overflow and underflow; those of their ratios to the largest one do not.
+        largest = wide.detach().abs().amax(-1, keepdim=True) if y.shape[-1] else wide.new_ones(*y.shape[:-1], 1)
+        unit = wide / torch.where(largest > 0, largest, 1)
+        square = unit.square().sum(-1, keepdim=True)
+        outside = largest * square.detach().sqrt() > self.radius
         # Inside the ball the root is taken of 1, so that its derivative is finite at the centre.
-        norm = torch.where(outside, square, torch.ones_like(square)).sqrt()
-        return torch.where(outside, y * (self.radius / norm), y)
+        norm = torch.where(outside, square, 1).sqrt()
+        return torch.where(outside, (unit * (self.radius / norm)).to(y.dtype), y)
 
 
 @dataclass(frozen=True)
@@ -105,9 +116,19 @@ class Simplex:
     """Projection onto the probability simplex along the last axis of ``y`` (Duchi et al., ICML 2008)."""
 
     def __call__(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
-        ordered = y.sort(dim=-1, descending=True).values
+        if not y.shape[-1]:
+            raise ValueError("A probability simplex has at least one entry; y has a last axis of size 0.")
+        wide = _wide(y)
+        # A shift of all entries changes nothing, and with the largest at 0 no sum of large numbers loses the 1.
+        shifted = wide - wide.detach().amax(-1, keepdim=True)
+        ordered = shifted.sort(dim=-1, descending=True).values
         excess = ordered.cumsum(-1) - 1
-        rank = torch.arange(1, y.shape[-1] + 1, dtype=y.dtype, device=y.device)
+        rank = torch.arange(1, y.shape[-1] + 1, dtype=wide.dtype, device=y.device)
         support = (ordered * rank > excess).sum(-1, keepdim=True).clamp(min=1)  # 0 for a sample that is NaN
         threshold = excess.gather(-1, support - 1) / support
-        return (y - threshold).clamp(min=0)
+        return (shifted - threshold).clamp(min=0).to(y.dtype)
+
+
+def _wide(y: Tensor) -> Tensor:
+    """In float32 or better."""
+    return y.float() if y.dtype in (torch.float16, torch.bfloat16) else y

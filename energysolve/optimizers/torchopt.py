@@ -1,9 +1,12 @@
 """Optimizers of the torchopt library as inner optimizers."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 import torchopt
@@ -51,10 +54,15 @@ class _Adapter(InnerOptimizer):
 class TorchOpt(_Adapter):
     """Any torchopt gradient transformation.
 
-    It receives the leaves of the free variables as a flat tuple of matrices (rows, features).
+    It receives the leaves of the free variables as a flat tuple of matrices (rows, features). A transformation that
+    looks at several samples at once, such as ``torchopt.clip.clip_grad_norm``, is refused at its first use; `Clipped`
+    clips the gradient of each sample for itself.
 
     Args:
         factory: called without arguments once per solve, returns a new transformation; some have hidden state.
+
+    Raises:
+        ValueError: from a solve, if the transformation couples samples.
 
     Example:
         >>> TorchOpt(lambda: torchopt.adamw(1e-2))
@@ -69,11 +77,59 @@ class TorchOpt(_Adapter):
                 f"lambda: torchopt.sgd(0.1); got a {type(self.factory).__name__}."
             )
 
+    def init(self, free):
+        _refuse_coupling(self)
+        return super().init(free)
+
     def _transformation(self):
         made = self.factory()
         if not (hasattr(made, "init") and hasattr(made, "update")):
             raise TypeError(f"The factory of TorchOpt must return a torchopt transformation; it returned {made!r}.")
         return made
+
+
+_CHECKED: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+"""The factories whose transformations were found to treat samples separately."""
+_OTHERS = (1.0, 1e6, 1e18, math.nan)
+"""Gradients of another sample, beside which one sample must move as beside a gradient of zero."""
+
+
+def _refuse_coupling(optimizer: TorchOpt) -> None:
+    """Raise a ValueError for a transformation that moves a sample by the gradients of others, as a global norm does."""
+    factory = optimizer.factory
+    with suppress(TypeError):  # of factories that cannot be referenced weakly
+        if factory in _CHECKED:
+            return
+    with torch.random.fork_rng(devices=[]):
+        alone = _moved_beside(optimizer, 0.0)
+        coupled = False
+        for size in _OTHERS:
+            try:
+                coupled = coupled or not torch.equal(_moved_beside(optimizer, size), alone)
+            except RuntimeError:  # from transformations that refuse NaN
+                coupled = True
+    if coupled:
+        raise ValueError(
+            f"The transformation of {optimizer!r} moves a sample by the gradients of other samples (a norm over the "
+            "whole batch, a trust ratio, a centred gradient) or at random. Samples are solved independently: to clip "
+            "each sample's gradient for itself, write Clipped(TorchOpt(...), norm=1.0)."
+        )
+    with suppress(TypeError):
+        _CHECKED[factory] = True
+
+
+def _moved_beside(optimizer: TorchOpt, size: float) -> Tensor:
+    """Where a sample is after two steps beside another with gradients of this size."""
+    torch.default_generator.manual_seed(0)
+    transformation = optimizer._transformation()
+    point = torch.tensor([[0.3, -0.2, 0.5], [0.1, 0.4, -0.6]], dtype=torch.float64)
+    state = transformation.init((point,))
+    for direction in (1.0, -0.7):
+        slope = torch.tensor([[0.9, -1.1, 0.4], [1.0, 2.0, -1.0]], dtype=torch.float64) * direction
+        slope = torch.where(torch.tensor([[True], [False]]), slope, size * slope)
+        (update,), state = transformation.update((slope,), state, params=(point,), inplace=False)
+        point = point + update
+    return point[0]
 
 
 @dataclass(frozen=True)
