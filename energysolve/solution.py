@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -34,7 +34,21 @@ class NonfiniteError(RuntimeError):
 
 class NotConvergedError(RuntimeError):
     """Raised by `Solution.raise_for_status` for samples whose answer was rejected or, with ``strict=True``, for those
-    that reached the limit of steps."""
+    that stalled or reached the limit of steps."""
+
+
+class Advice(NamedTuple):
+    """What helps samples that failed, in sentences; each optimizer gives its own.
+
+    Attributes:
+        nonfinite: where a step led to energies or gradients that are not finite.
+        unfinished: where the limit of steps was reached.
+        stalled: where no step lowered the energy, besides what holds for every optimizer.
+    """
+
+    nonfinite: str = "Shorter steps usually help."
+    unfinished: str = "Allow more max_steps or a looser tolerance."
+    stalled: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +65,7 @@ class Solution:
         evaluations: ``(batch,)`` int64, the number of times that the energy of the sample was evaluated.
         gradient_norm: ``(batch,)``, at the returned ``y``, of the gradient that halting criteria see.
         layout: which rows of ``y`` belong to which sample; None if unknown, as for answers that no solve produced.
+        advice: what `raise_for_status` suggests.
     """
 
     y: Any
@@ -62,6 +77,7 @@ class Solution:
     evaluations: Int[Tensor, " batch"] | None = None
     gradient_norm: Float[Tensor, " batch"] | None = None
     layout: Any = None
+    advice: Advice = Advice()
 
     @classmethod
     def of_answers(
@@ -105,31 +121,62 @@ class Solution:
         """Raise if a sample failed.
 
         Args:
-            strict: also treat samples that reached the limit of steps as failures.
+            strict: also treat samples that reached the limit of steps or stalled as failures.
 
         Raises:
             NonfiniteError: if a sample ended as ``NONFINITE``; the message lists the indices.
-            NotConvergedError: if a sample ended as ``REJECTED``, or with ``strict`` as ``MAX_STEPS``.
+            NotConvergedError: if a sample ended as ``REJECTED``, or with ``strict`` as ``MAX_STEPS`` or ``STALLED``.
         """
-        bad = (self.status == Status.NONFINITE).nonzero().flatten()
-        if len(bad):
-            raise NonfiniteError(
-                f"The energy or its gradient became NaN or infinite in {len(bad)} of {len(self.status)} samples: "
-                f"{_listed(bad)}. Their y is the last finite iterate. A smaller step size usually helps."
-            )
-        rejected = (self.status == Status.REJECTED).nonzero().flatten()
-        if len(rejected):
+        if (self.status == Status.NONFINITE).any():
+            raise NonfiniteError(self._why_nonfinite())
+        if (self.status == Status.REJECTED).any():
             raise NotConvergedError(
-                f"The answers to {len(rejected)} of {len(self.status)} samples failed the energy's own test: "
-                f"{_listed(rejected)}. Their problems are not of the kind that the energy solves, or need more "
-                "precision (solver.double() and problems in float64)."
+                f"The answers to {self._named(Status.REJECTED)} failed the energy's own test. Their problems are not of "
+                "the kind that the energy solves, or need more precision (solver.double() and problems in float64)."
             )
-        unfinished = (self.status == Status.MAX_STEPS).nonzero().flatten()
-        if strict and len(unfinished):
+        if strict and (self.status == Status.MAX_STEPS).any():
             raise NotConvergedError(
-                f"{len(unfinished)} of {len(self.status)} samples reached the limit of steps before the criterion "
-                f"fired: {_listed(unfinished)}. Allow more max_steps or a looser tolerance."
+                f"{self._named(Status.MAX_STEPS)} reached the limit of steps before the criterion fired. "
+                + self.advice.unfinished
             )
+        if strict and (self.status == Status.STALLED).any():
+            raise NotConvergedError(self._why_stalled())
+
+    def _named(self, status: Status, only: Tensor | None = None) -> str:
+        chosen = self.status == status if only is None else (self.status == status) & only
+        indices = chosen.nonzero().flatten()
+        return f"{len(indices)} of {len(self.status)} samples ({_listed(indices)})"
+
+    def _why_nonfinite(self) -> str:
+        parts = [
+            f"The energy or its gradient became NaN or infinite in {self._named(Status.NONFINITE)}. Their y is the last "
+            "finite iterate."
+        ]
+        bad, trials = self.status == Status.NONFINITE, self.evaluations
+        later = bad if trials is None else bad & (trials > 1)
+        if trials is not None and (bad & (trials == 1)).any():
+            parts.append(
+                f"In {self._named(Status.NONFINITE, trials == 1)} it was not finite at the initial answer: check x, the "
+                "parameters of the energy, and that the initial y (init=...) lies where the energy and its derivative "
+                "are defined (a logarithm needs positive numbers; sqrt and norm have no derivative at 0)."
+            )
+        if later.any():
+            parts.append(self.advice.nonfinite)
+        return " ".join(parts)
+
+    def _why_stalled(self) -> str:
+        leaf = tree_leaves(self.y)[0]
+        precise = leaf.dtype == torch.float64
+        parts = [
+            f"{self._named(Status.STALLED)} stalled: no step lowered the energy by more than its rounding. Where "
+            "solution.gradient_norm is small, their answers are minima as far as the precision can tell.",
+            "" if precise else f"Here it is {str(leaf.dtype)[6:]}: solver.double() and problems in float64 tell more.",
+            "Where it is not, look for a kink (abs, max, clamp: use a smooth function), for noise (dropout, sampling: "
+            "the energy of the same answer must always be the same, see energy.eval()), and for a part of the energy "
+            "whose gradient is cut off (detach, round).",
+            self.advice.stalled,
+        ]
+        return " ".join(part for part in parts if part)
 
     def __repr__(self) -> str:
         if not len(self.status):

@@ -268,7 +268,7 @@ class EnergySolver(Pretrained, nn.Module):
         with torch.no_grad():
             gradient_norm = solve.layout.norm(self.optimizer.residual(found.at._replace(layout=solve.layout)))
         numbers = (found.steps, found.status, found.record, found.evaluations, gradient_norm)
-        solution = Solution(y, z, found.at.energy, *numbers, layout=solve.layout)
+        solution = Solution(y, z, found.at.energy, *numbers, layout=solve.layout, advice=self.optimizer.advice)
         return checked(self.energy, x, solution if units is None else units.solution(solution))
 
     def _prepare(self, x, y, z, max_steps, generator) -> tuple[Solve, Any, Units | None]:

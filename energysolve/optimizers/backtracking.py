@@ -72,6 +72,13 @@ class Backtracking(InnerOptimizer):
             raise TypeError(f"{name} chooses its steps itself. Write {name}(...) without Backtracking around it.")
 
     @property
+    def advice(self):
+        advice = super().advice
+        if self.constrains:
+            return advice
+        return advice._replace(unfinished=f"LBFGS() usually needs far fewer steps. {advice.unfinished}")
+
+    @property
     def constrains(self):
         return self.optimizer.constrains
 

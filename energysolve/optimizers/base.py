@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..checks import check_nonnegative
 from ..layout import Layout
+from ..solution import Advice
 from ..trees import tree_map
 
 
@@ -84,6 +85,11 @@ class InnerOptimizer(ABC):
         """Whether a constraint may hold answers where the gradient is not zero."""
         return False
 
+    @property
+    def advice(self) -> Advice:
+        """What `Solution.raise_for_status` suggests for samples that failed under this optimizer."""
+        return _SEARCHING if self.searches else _fixed(self)
+
     @abstractmethod
     def init(self, free: Any) -> Any:
         """The state before the first step, a tree of tensors."""
@@ -136,6 +142,32 @@ class InnerOptimizer(ABC):
     def residual(self, at: Evaluation) -> Any:
         """What vanishes at a solution and gradient criteria see: the gradient, or the projected gradient."""
         return at.gradient
+
+
+_PROGRESS = (
+    "Look at the energies of recorder=Trajectory(): where they still fall fast, more steps are all that is missing; "
+    "where they fall slowly, variables of similar size help; where they fall for ever, the energy has no minimum."
+)
+_SEARCHING = Advice(
+    nonfinite="Steps to such points are refused, so the energy of the same answer must have changed between calls.",
+    unfinished=f"Raise max_steps, which also bounds the trials that were refused. {_PROGRESS}",
+)
+
+
+def _fixed(optimizer: InnerOptimizer) -> Advice:
+    """For steps that do not depend on the energy."""
+    other = "an optimizer that chooses its steps, such as LBFGS()"
+    if optimizer.constrains:
+        other = f"Backtracking({type(optimizer).__name__}(...)), which chooses its steps"
+    inner = optimizer
+    while isinstance(within := getattr(inner, "optimizer", None), InnerOptimizer):
+        inner = within
+    name = type(inner).__name__
+    return Advice(
+        nonfinite=f"Give {name} a smaller step size, or use {other}.",
+        unfinished=f"Raise max_steps, change the step size of {name}, or use {other}. {_PROGRESS}",
+        stalled=f"Steps may also be too short: give {name} a larger step size, or use {other}.",
+    )
 
 
 def check_step_size(owner: str, lr: float) -> None:
