@@ -128,8 +128,8 @@ def _domain(
         size=10,
         task_of=_task_of(kind, bounded=best.settings["bounded"]),
         presets={
-            "paper": paper(_network, _NETWORK, batch_size=64),
-            "tuned": tuned(_network, _NETWORK, batch_size=64),
+            "paper": paper(_network, _NETWORK, batch_size=64, test_step_size=50.0),
+            "tuned": tuned(_network, _NETWORK, batch_size=64, iterations=2000, test_step_size=50.0),
             "best": best,
         },
         paper=errors,
