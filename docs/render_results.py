@@ -254,13 +254,16 @@ def paper(folder: Path) -> str:
     tables = [path.read_text() for name in TABLES if (path := folder / f"{name}.md").exists()]
     blocks += [re.sub(r"^#", "##", text.strip(), flags=re.MULTILINE) for text in tables]
     nested = folder / "figure6.md"
-    for number in (1, 3, 4, 5, 7):
+    for number in (1, 2, 3, 4, 5, 7):
         found = sorted(folder.glob(f"figure{number}*.svg"))
         blocks += [f"## Figure {number}"] * bool(found)
         blocks += [f"![Figure {number}: {path.stem}](results/{path.name})" for path in found]
         if number == 5 and found:
             blocks.append(correlations(json.loads((folder / "figure5.json").read_text())))
             blocks += [re.sub(r"^#", "##", nested.read_text().strip(), flags=re.MULTILINE)] * nested.exists()
+    if (folder / "sizes.json").exists():
+        blocks += ["## Error against the size of graphs", "![Error against size](results/sizes.svg)"]
+        blocks.append(sizes(json.loads((folder / "sizes.json").read_text())))
     if (folder / "limits.json").exists():
         blocks += ["## Floors and limits", f"![The limit of completion](results/{LIMIT})"]
     blocks += [polynomials(result) for _, result in load(folder, "polynomials")]
@@ -270,6 +273,19 @@ def paper(folder: Path) -> str:
 
 
 LIMIT = "limits-completion.svg"
+
+
+def sizes(result: dict[str, Any]) -> str:
+    """Errors and steps by task, kind of graph and number of nodes, as Markdown."""
+    headings = ("task", "graphs", "nodes", "problems", "error", "variance of the answers", "all answers right", "steps")
+    rows = []
+    for task, seeds in result["tasks"].items():
+        for kind, found in seeds["seed 0"].items():
+            for nodes, each in found.items():
+                numbers = [f"{each['error']:.1e}", f"{each['variance of the answers']:.2g}", f"{each['exact']:.0%}"]
+                rows.append([task, kind, nodes, each["problems"], *numbers, f"{each['steps']['mean']:.1f}"])
+    preset, closing = result["preset"], "An answer counts as right within 1/2, that is after rounding for components."
+    return "\n".join([markdown(headings, rows), "", f"`{preset}` settings, seed 0. {closing} {origin(result)}"])
 
 
 def polynomials(result: dict[str, Any]) -> str:

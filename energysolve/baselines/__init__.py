@@ -1,8 +1,16 @@
-"""Methods to which the paper compares the energy model (Section 4.1), for vectors and matrices."""
+"""Methods to which the paper compares the energy model (Section 4.1), for vectors, matrices and graphs."""
 
 from .base import Baseline
 from .feedforward import Feedforward
 from .files import load, save
+from .graph import (
+    GraphBaseline,
+    GraphFeedforward,
+    GraphIterativeFeedforward,
+    GraphPonderNet,
+    GraphRecurrent,
+    GraphUnrolledFeedforward,
+)
 from .iterative import IterativeFeedforward
 from .ponder import PonderNet
 from .recurrent import Recurrent
@@ -11,6 +19,12 @@ from .unrolled import UnrolledFeedforward
 __all__ = [
     "Baseline",
     "Feedforward",
+    "GraphBaseline",
+    "GraphFeedforward",
+    "GraphIterativeFeedforward",
+    "GraphPonderNet",
+    "GraphRecurrent",
+    "GraphUnrolledFeedforward",
     "IterativeFeedforward",
     "PonderNet",
     "Recurrent",

@@ -54,6 +54,17 @@ class Baseline(nn.Module, ABC):
         return math.prod(self.y_shape)
 
     @property
+    def task_size(self) -> int | None:
+        """The size of the task that it solves; None if it solves tasks of any size."""
+        return self.y_shape[0]
+
+    @classmethod
+    def of_task(cls, task: Any) -> "Baseline":
+        """A baseline for problems and answers such as those of a task."""
+        x, target = task.sample(1)
+        return cls(x[0].numel(), tuple(target.shape[1:]))
+
+    @property
     def default_steps(self) -> int:
         """The default number of steps of `solve`."""
         return self.train_steps

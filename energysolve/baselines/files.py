@@ -11,13 +11,24 @@ from ..files import unshared, write_atomic, write_json
 from ..pretrained.files import CONFIG, WEIGHTS
 from .base import Baseline
 from .feedforward import Feedforward
+from .graph import (
+    GraphFeedforward,
+    GraphIterativeFeedforward,
+    GraphPonderNet,
+    GraphRecurrent,
+    GraphUnrolledFeedforward,
+)
 from .iterative import IterativeFeedforward
 from .ponder import PonderNet
 from .recurrent import Recurrent
 from .unrolled import UnrolledFeedforward
 
 _KINDS: dict[str, type[Baseline]] = {
-    kind.__name__: kind for kind in (Feedforward, Recurrent, PonderNet, IterativeFeedforward, UnrolledFeedforward)
+    kind.__name__: kind
+    for kind in (
+        *(Feedforward, Recurrent, PonderNet, IterativeFeedforward, UnrolledFeedforward),
+        *(GraphFeedforward, GraphRecurrent, GraphPonderNet, GraphIterativeFeedforward, GraphUnrolledFeedforward),
+    )
 }
 
 

@@ -72,7 +72,7 @@ class PonderNet(Baseline):
         log_p = halting_distribution(torch.stack([logit for _, logit in steps], 1))
         errors = torch.stack([mean_squares(y, target) for y, _ in steps], 1)
         p = log_p.exp()
-        divergence = (p * (log_p - self._log_prior(log_p))).sum(1)
+        divergence = (p * (log_p - log_geometric(self.prior, self.train_steps, log_p))).sum(1)
         return ((p * errors).sum(1) + self.beta * divergence).mean()
 
     def answers(self, x: Tensor, generator: torch.Generator | None) -> Iterator[Tensor]:
@@ -113,10 +113,11 @@ class PonderNet(Baseline):
             running = running & (drawn >= logit.sigmoid())
             yield y, taken, running
 
-    def _log_prior(self, like: Tensor) -> Tensor:
-        """Log-probabilities of the prior, ``(train_steps,)``."""
-        exponents = torch.arange(self.train_steps, dtype=like.dtype, device=like.device)
-        return F.log_softmax(exponents * math.log1p(-self.prior), 0)
+
+def log_geometric(prior: float, steps: int, like: Tensor) -> Float[Tensor, " steps"]:
+    """Log-probabilities of the geometric distribution with this probability of halting, truncated and normalized."""
+    exponents = torch.arange(steps, dtype=like.dtype, device=like.device)
+    return F.log_softmax(exponents * math.log1p(-prior), 0)
 
 
 def halting_distribution(logits: Float[Tensor, "batch steps"]) -> Float[Tensor, "batch steps"]:

@@ -12,6 +12,7 @@ from ..landscape.figures import Curves, draw_error_panels
 from ..presets import METHODS, Domain
 from ..ragged import rows_select
 from ..seeding import stream
+from ..solver import EnergySolver
 from .runs import Laboratory, Run
 
 SIZES = (10, 15, 20, 25, 30)
@@ -52,11 +53,13 @@ def _by_step(model: Any, task: Any, problems: int, size: int) -> list[float | No
     for start in range(0, problems, _CHUNK):
         some, wanted, *_ = task.merge(rows_select(rows, slice(start, start + _CHUNK)))
         answers: Sequence[Any] = answers_by_step(model, some, STEPS, generator)
-        errors.append(torch.stack([task.error_of(y, some, wanted) for y in answers]))
+        curve = torch.stack([task.error_of(y, some, wanted) for y in answers])
+        # A descent ends early where no graph can go on; a baseline's curve begins after its first step.
+        missing = STEPS + isinstance(model, EnergySolver) - len(curve)
+        errors.append(torch.cat([curve, curve[-1:].expand(missing, -1)]))
     return [finite(error) for error in torch.cat(errors, 1).double().mean(1).tolist()]
 
 
 def _panel(errors: dict[int, list[float | None]]) -> Curves:
     curves = {f"{size} nodes": [float("inf") if e is None else e for e in curve] for size, curve in errors.items()}
-    longest = max(map(len, curves.values()))
-    return Curves(curves, {}, {name: range(STEPS + 1 - longest, STEPS + 1) for name in curves})
+    return Curves(curves, {}, {name: range(STEPS + 1 - len(curve), STEPS + 1) for name, curve in curves.items()})

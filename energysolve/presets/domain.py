@@ -40,7 +40,7 @@ class Domain:
         paper: mean errors that the paper reports, by method and difficulty.
         limit: name of the lower bound on the error of any method, if `energysolve.experiments.limits` computes one.
         measures: further measures of a model by name: functions of the model, the task, a seed and a problem count.
-        methods: the methods that can be trained on it, see `METHODS`.
+        baselines: classes of the other methods by name, see `METHODS`.
         solve_file: solves the problem in a file of the domain's own kind, such as a graph, and writes the answers: a
             function of the solver, the file, the file for the answers and a generator, which returns what to print and
             the paths of further files. None for files of arrays.
@@ -61,7 +61,7 @@ class Domain:
     paper: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     limit: str | None = None
     measures: Mapping[str, Callable[[Any, Any, int, int], Any]] = field(default_factory=dict)
-    methods: tuple[str, ...] = tuple(METHODS)
+    baselines: Mapping[str, type[Baseline]] = field(default_factory=lambda: BASELINES)
     kinds: Mapping[str, Callable[[int], Task]] = field(default_factory=dict)
     solve_file: Callable[[EnergySolver, Path, Path, Any], tuple[str, list[Path]]] | None = None
     harder: str = "harder"
@@ -78,10 +78,9 @@ class Domain:
             raise ValueError(f"{self.title} has no preset {name!r}; its presets are: {', '.join(self.presets)}.")
         if method == "irem":
             return self.presets[name]
-        if method not in BASELINES or method not in self.methods:
-            known = ", ".join(["irem", *(name for name in BASELINES if name in self.methods)])
-            raise ValueError(f"There is no method {method!r}; the methods are: {known}.")
-        return baseline_preset(self.presets[name], BASELINES[method])
+        if method not in self.baselines:
+            raise ValueError(f"There is no method {method!r}; the methods are: irem, {', '.join(self.baselines)}.")
+        return baseline_preset(self.presets[name], self.baselines[method])
 
     def task_at(self, preset: Preset) -> Task:
         """The task at the size of a preset."""
@@ -89,7 +88,12 @@ class Domain:
 
     def task_for(self, model: EnergySolver | Baseline) -> Task:
         """The task that a trained model solves."""
-        return self.task_of(model) if isinstance(model, EnergySolver) else self.task(model.y_shape[0])
+        return self.task_of(model) if isinstance(model, EnergySolver) else self.task(model.task_size or self.size)
+
+    @property
+    def methods(self) -> list[str]:
+        """The names of the methods, in the order of the tables."""
+        return [name for name in METHODS if name == "irem" or name in self.baselines]
 
     @property
     def paper_irem(self) -> Mapping[str, float]:

@@ -32,7 +32,6 @@ def baseline_preset(preset: Preset, kind: type[Baseline]) -> Preset:
     """A preset that trains a baseline in place of the energy, with the same iterations and training settings."""
 
     def build(task: Task, settings: Settings) -> Any:
-        x, target = task.sample(1)
-        return kind(x[0].numel(), tuple(target.shape[1:]))
+        return kind.of_task(task)
 
     return replace(preset, build=build, in_use=as_trained, settings={}, validate_every=0, early_stopping=None)
