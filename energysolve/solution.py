@@ -51,6 +51,9 @@ class Advice(NamedTuple):
     stalled: str = ""
 
 
+_ADVICE = Advice()
+
+
 @dataclass(frozen=True, eq=False)
 class Solution:
     """The answers of a solve, sample by sample. ``print(solution)`` summarizes them.
@@ -77,7 +80,7 @@ class Solution:
     evaluations: Int[Tensor, " batch"] | None = None
     gradient_norm: Float[Tensor, " batch"] | None = None
     layout: Any = None
-    advice: Advice = Advice()
+    advice: Advice = _ADVICE
 
     @classmethod
     def of_answers(
@@ -131,8 +134,8 @@ class Solution:
             raise NonfiniteError(self._why_nonfinite())
         if (self.status == Status.REJECTED).any():
             raise NotConvergedError(
-                f"The answers to {self._named(Status.REJECTED)} failed the energy's own test. Their problems are not of "
-                "the kind that the energy solves, or need more precision (solver.double() and problems in float64)."
+                f"The answers to {self._named(Status.REJECTED)} failed the energy's own test. Their problems are not "
+                "of the kind that the energy solves, or need more precision (solver.double() and problems in float64)."
             )
         if strict and (self.status == Status.MAX_STEPS).any():
             raise NotConvergedError(
@@ -149,15 +152,15 @@ class Solution:
 
     def _why_nonfinite(self) -> str:
         parts = [
-            f"The energy or its gradient became NaN or infinite in {self._named(Status.NONFINITE)}. Their y is the last "
-            "finite iterate."
+            f"The energy or its gradient became NaN or infinite in {self._named(Status.NONFINITE)}. Their y is the "
+            "last finite iterate."
         ]
         bad, trials = self.status == Status.NONFINITE, self.evaluations
         later = bad if trials is None else bad & (trials > 1)
         if trials is not None and (bad & (trials == 1)).any():
             parts.append(
-                f"In {self._named(Status.NONFINITE, trials == 1)} it was not finite at the initial answer: check x, the "
-                "parameters of the energy, and that the initial y (init=...) lies where the energy and its derivative "
+                f"In {self._named(Status.NONFINITE, trials == 1)} it was not finite at the initial answer: check x, "
+                "the parameters of the energy, and that the initial y (init=...) lies where the energy and its derivative "
                 "are defined (a logarithm needs positive numbers; sqrt and norm have no derivative at 0)."
             )
         if later.any():

@@ -1,7 +1,7 @@
 """Criteria and refused trials: a criterion sees the iterates alone, under every optimizer that searches.
 
-The right value is the criterion replayed on the iterates of a search that nothing stops, energies and gradients computed
-again at each. (FixedPoint's criteria see its residual in place of the gradient.)
+The right value is the criterion replayed on the iterates of a search that nothing stops, energies and gradients
+computed again at each. (FixedPoint's criteria see its residual in place of the gradient.)
 """
 
 import os
