@@ -160,8 +160,8 @@ class Solution:
         if trials is not None and (bad & (trials == 1)).any():
             parts.append(
                 f"In {self._named(Status.NONFINITE, trials == 1)} it was not finite at the initial answer: check x, "
-                "the parameters of the energy, and that the initial y (init=...) lies where the energy and its derivative "
-                "are defined (a logarithm needs positive numbers; sqrt and norm have no derivative at 0)."
+                "the parameters of the energy, and that the initial y (init=...) lies where the energy and its "
+                "derivative are defined (a logarithm needs positive numbers; sqrt and norm have no derivative at 0)."
             )
         if later.any():
             parts.append(self.advice.nonfinite)
