@@ -108,18 +108,9 @@ class EnergySolver(Pretrained, nn.Module):
         self.compile = bool(compile)  # pyright: ignore  (nn.Module.compile is not for solvers)
         self.compact = bool(compact)
         self.sync_every = sync_every
-        if compile and compact:
-            raise ValueError(
-                "compile=True and compact=True exclude each other: the step would be compiled again for every size of "
-                "the shrinking batch. Leave out one of the two."
-            )
         check_whole("EnergySolver", least=0, max_steps=max_steps)
         check_whole("EnergySolver", least=1, restarts=restarts)
-        if restarts > 1 and not isinstance(recorder, Nothing):
-            raise ValueError(
-                f"restarts={restarts} keeps the best of several solves, but {recorder!r} would record all of them. "
-                "Leave out one of the two."
-            )
+        _check_together(compile, compact, restarts, recorder)
         if sync_every is not None:
             check_whole("EnergySolver", least=1, sync_every=sync_every)
         self.differentiation.check(halting)
@@ -330,6 +321,20 @@ def _device_of(x: Any) -> Any:
 
 def _cloned(leaf: Any) -> Any:
     return leaf.clone() if callable(getattr(leaf, "clone", None)) else leaf  # tensors, batches of graphs
+
+
+def _check_together(compile: bool, compact: bool, restarts: int, recorder: Recorder) -> None:
+    """Raise a ValueError for settings that exclude each other."""
+    if compile and compact:
+        raise ValueError(
+            "compile=True and compact=True exclude each other: the step would be compiled again for every size of "
+            "the shrinking batch. Leave out one of the two."
+        )
+    if restarts > 1 and not isinstance(recorder, Nothing):
+        raise ValueError(
+            f"restarts={restarts} keeps the best of several solves, but {recorder!r} would record all of them. "
+            "Leave out one of the two."
+        )
 
 
 def _expect(name: str, value: Any, kind: Any, description: str, advice: Callable[[Any], str] | None = None) -> None:

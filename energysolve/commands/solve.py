@@ -62,19 +62,9 @@ def solve(
     ] = False,
 ):
     """Solve problems with a trained energy: those in a file, or fresh ones to measure errors and steps."""
-    misplaced = {"--problems": problems is not None and input is not None} | {
-        name: given and input is None
-        for name, given in {
-            "--chunk": chunk is not None,
-            "--resume": resume,
-            "--overwrite": overwrite,
-            "--header": header is not None,
-            "--index": index is not None,
-            "--table": table,
-        }.items()
-    }
-    for name in (name for name, wrong in misplaced.items() if wrong):
-        raise CommandError(f"{name} {'does not go with' if input else 'goes with'} --input, a file of problems.")
+    given = {"--chunk": chunk is not None, "--resume": resume, "--overwrite": overwrite, "--table": table}
+    given |= {"--header": header is not None, "--index": index is not None}
+    _check_input(input, [name for name in given if given[name]], problems)
     if input is not None and output is None:
         raise CommandError("With --input, name a file for the answers: --output answers.npz, or answers.csv.")
     domain = None if task is None else find_domain(task)
@@ -88,8 +78,7 @@ def solve(
         source = None if domain is None else domain.task_of(solver)
     if input is not None and output is not None:
         if domain is not None and domain.solve_file is not None:
-            given = {"--chunk": chunk is not None, "--resume": resume, "--table": table}
-            _solve_own_file(domain, solver, input, output, seed, overwrite, [name for name in given if given[name]])
+            _solve_own_file(domain, solver, input, output, seed, overwrite, [each for each in given if given[each]])
             return
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
         with command_errors(ValueError):
@@ -105,6 +94,13 @@ def solve(
     else:
         folder = output or Path("out") / f"solve-{domain.name}"
         _solve_fresh(domain, name, solver, source, problems or _PROBLEMS, seed, folder, device)
+
+
+def _check_input(input: Path | None, given: list[str], problems: int | None) -> None:
+    """Raise an error for options that go with ``--input`` without it, or the other way round."""
+    misplaced = given if input is None else [] if problems is None else ["--problems"]
+    for name in misplaced:
+        raise CommandError(f"{name} {'does not go with' if input else 'goes with'} --input, a file of problems.")
 
 
 def _solve_fresh(
@@ -187,7 +183,8 @@ def _solve_own_file(
 ) -> None:
     """Solve a file of the domain's own kind, which holds one problem."""
     for name in misplaced:
-        raise CommandError(f"{name} is for files of many problems; a file of {domain.name} holds one.")
+        if name != "--overwrite":
+            raise CommandError(f"{name} is for files of many problems; a file of {domain.name} holds one.")
     if output.exists() and not overwrite:
         raise CommandError(f"{output} exists. Choose another --output, or pass --overwrite.")
     assert domain.solve_file is not None
