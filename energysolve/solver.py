@@ -15,6 +15,7 @@ from .engine import arguments
 from .engine.agreement import same_to_rounding as same_to_rounding
 from .engine.compiled import COMPILE_OPTIONS as COMPILE_OPTIONS
 from .engine.compiled import advance_compiled
+from .engine.explanations import explained as explained
 from .engine.loop import Descent
 from .engine.solve import Solve
 from .halting import Halting, Stationary

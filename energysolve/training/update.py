@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..solver import COMPILE_OPTIONS
+from ..solver import COMPILE_OPTIONS, explained
 from .buffers import kept_buffers, restore_buffers
 from .config import TrainingConfig
 
@@ -77,6 +77,7 @@ class Updater:
         with (
             nullcontext() if last else self._accelerator.no_sync(self.model),
             torch.compiler.set_stance("force_eager") if eager else nullcontext(),
+            explained(),
         ):
             if self._config.compile and self._accelerator.device.type == "cuda":
                 torch.compiler.cudagraph_mark_step_begin()

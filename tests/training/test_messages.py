@@ -91,6 +91,28 @@ def test_an_energy_whose_parameters_move_nothing():
         train(energy=Unused())
 
 
+class WithoutSecondDerivative(Unused):
+    def evaluate(self, context, y):
+        return torch.cdist(self.layer(context)[:, None], y[:, None]).flatten()
+
+
+class InFloat64(Halves):
+    def sample(self, *arguments, **options):
+        return tuple(each.double() for each in super().sample(*arguments, **options))
+
+
+@pytest.mark.parametrize(
+    ("task", "energy", "words"),
+    [
+        (Halves, WithoutSecondDerivative, "no second derivative.*training need.*cdist by a norm of differences"),
+        (InFloat64, None, r"mixes precisions.*x\.float\(\).*Double and Float"),
+    ],
+)
+def test_errors_of_torch_are_explained(task, energy, words):
+    with pytest.raises(RuntimeError, match=words):
+        train(task(), energy and energy())
+
+
 class OfSamples(nn.Module):
     """A model whose loss has one number per sample."""
 
