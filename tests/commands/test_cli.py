@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from energysolve import EnergySolver, pretrained
+from energysolve.presets import DOMAINS
 
 
 def test_info_lists_what_is_shipped(run):
@@ -34,7 +35,7 @@ def test_without_arguments_it_shows_the_commands(run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["solve", "division"], "Unknown task 'division'; the tasks are: addition, completion, inverse."),
+        (["solve", "division"], f"Unknown task 'division'; the tasks are: {', '.join(DOMAINS)}."),
         (["train", "division"], "Unknown task 'division'"),
         (["train"], "Missing argument"),
         (["train", "addition", "--device", "abacus"], "No device"),
@@ -70,6 +71,6 @@ def test_as_a_command():
         [sys.executable, "-m", "energysolve.cli", "solve", "division"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    names = "the tasks are: addition, completion, inverse. For a task of your own, give package.module:Task."
+    names = f"the tasks are: {', '.join(DOMAINS)}. For a task of your own, give package.module:Task."
     assert done.stderr == f"energysolve: Unknown task 'division'; {names}\n"
     assert re.fullmatch("", done.stdout)
