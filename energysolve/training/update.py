@@ -8,6 +8,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ..differentiation import explained
 from ..solver import COMPILE_OPTIONS
 from .buffers import kept_buffers, restore_buffers
 from .config import TrainingConfig
@@ -81,7 +82,8 @@ class Updater:
             if self._config.compile and self._accelerator.device.type == "cuda":
                 torch.compiler.cudagraph_mark_step_begin()
             loss, *rest = self.model(*inputs)
-            self._accelerator.backward(loss / self._config.accumulate)
+            with explained():  # an energy without a second derivative
+                self._accelerator.backward(loss / self._config.accumulate)
         return loss.detach(), *rest
 
     def step(self, loss: Tensor) -> Tensor:
