@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from .checks import check_whole
+from .engine.explanations import check_second_derivative as check_second_derivative
+from .engine.explanations import explained as explained
 from .engine.generators import Generators
 from .engine.implicit import attach_minimum
 from .engine.linear import CG, LinearSolver

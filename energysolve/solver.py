@@ -15,7 +15,6 @@ from .engine import arguments
 from .engine.agreement import same_to_rounding as same_to_rounding
 from .engine.compiled import COMPILE_OPTIONS as COMPILE_OPTIONS
 from .engine.compiled import advance_compiled
-from .engine.explanations import explained as explained
 from .engine.loop import Descent
 from .engine.solve import Solve
 from .halting import Halting, Stationary
@@ -266,8 +265,6 @@ class EnergySolver(Pretrained, nn.Module):
     def _prepare(self, x, y, z, max_steps, generator) -> tuple[Solve, Any, Units | None]:
         """The settings of one solve, the initial free variables, and the units that both are in."""
         arguments.refuse_transforms()
-        if y is None and self.layout is None:
-            arguments.refuse_single_problem(x)
         layout = self.layout_of(x)
         units = units_of(self.energy, x, layout)
         free = self._initial(x, y, z, layout, generator)
@@ -291,6 +288,8 @@ class EnergySolver(Pretrained, nn.Module):
             parameters=tuple(self.parameters()) if torch.is_grad_enabled() else (),
             residual_function=self.energy.residuals if isinstance(self.energy, LeastSquares) else None,
         )
+        if self.layout is None:
+            arguments.refuse_single_problem(solve, free)
         return solve, free, units
 
     def _initial(self, x, y, z, layout, generator) -> Any:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .differentiation import held_by_constraint
+from .differentiation import check_second_derivative, explained, held_by_constraint
 from .energy import LeastSquares, encode_and_evaluate
 from .layout import Dense, as_matrix, check_free
 from .optimizers.base import Evaluation
@@ -94,8 +94,9 @@ def hessian(solver: EnergySolver, x: Any, solution: Solution) -> Float[Tensor, "
     """
     free = _variables(solver, x, solution)
     # Whatever the mode of the caller: the second derivatives need the graph of the first.
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), explained():
         at = _evaluated(solver, tree_map(_usable, x), free)
+        check_second_derivative(at.energy, tree_leaves(at.free))
         slope = _flat(at.gradient)
         if not slope.requires_grad:  # a linear energy
             return slope.new_zeros(*slope.shape, slope.shape[1])

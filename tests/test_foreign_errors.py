@@ -13,20 +13,23 @@ from energysolve import (
     LBFGS,
     SGD,
     Adam,
-    Dense,
     EnergyChange,
     EnergySolver,
     FromInput,
     GradientNorm,
     Implicit,
+    MLPEnergy,
     Momentum,
     NewtonCG,
+    Trainer,
     Truncated,
     Uniform,
     Unroll,
     Zeros,
 )
 from energysolve.differentiation import DifferentiationWarning
+from energysolve.tasks import Addition
+from energysolve.uncertainty import hessian
 
 MODES = [Truncated(1), Truncated(3), Unroll(), Implicit()]
 
@@ -84,6 +87,32 @@ def test_newton_steps_need_a_second_derivative(name):
     solver = EnergySolver(ONCE[name], NewtonCG(), init=Zeros((4,)))
     with pytest.raises(RuntimeError, match="no second derivative"):
         solver.minimize(torch.ones(2, 4))
+
+
+@pytest.mark.parametrize("name", ["cdist", "scaled_dot_product_attention"])
+def test_training_needs_a_second_derivative(name):
+    """The error of the backward pass of a training step."""
+
+    class Learned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+
+        def forward(self, x, y):
+            cubes = [each.view(-1, 2, 2) for each in (x[:, :4], self.weight * y)]
+            return ONCE[name](*cubes)
+
+    solver = EnergySolver(Learned(), SGD(0.1), init=Zeros((4,)))
+    trainer = Trainer(solver, Addition(4), batch_size=3, train_steps=2, differentiation=Truncated(1))
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        trainer.fit(iterations=1)
+
+
+def test_hessians_need_a_second_derivative():
+    solver = EnergySolver(ONCE["once_differentiable"], SGD(0.01), init=Zeros((4,)), max_steps=3)
+    x = torch.ones(2, 4)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        hessian(solver, x, solver.minimize(x))
 
 
 def test_a_custom_function_with_a_second_derivative_is_accepted():
@@ -252,14 +281,15 @@ def test_from_input_of_a_key():
 
 
 def test_x_of_one_dimension_is_one_problem_or_many():
-    x = torch.ones(5)
+    x = torch.arange(5.0)
     solver = EnergySolver(bowl, SGD(0.1), init=Uniform((5,)), max_steps=3)
-    with pytest.raises(ValueError, match=r"one problem, or a batch of 5.*x\.unsqueeze\(0\).*x\.unsqueeze\(1\)"):
+    with pytest.raises(ValueError, match=r"shape \(5,\).*a batch of 5.*x\.unsqueeze\(0\)"):
         solver.minimize(x)
     assert solver.minimize(x.unsqueeze(0)).y.shape == (1, 5)
-    scalars = EnergySolver(lambda x, y: (y.squeeze(1) - x).square(), SGD(0.1), max_steps=3)
-    assert scalars.minimize(x, torch.zeros(5, 1)).y.shape == (5, 1)
-    assert scalars.replace(init=Zeros((1,)), layout=lambda x: Dense(len(x))).minimize(x).y.shape == (5, 1)
+    with pytest.raises(ValueError, match=r"a batch of 6.*x\.unsqueeze\(0\)"):  # the summands of one addition
+        EnergySolver(MLPEnergy(6, 3, width=4), SGD(0.1), init=Uniform((3,)), max_steps=3).minimize(torch.rand(6))
+    scalars = EnergySolver(lambda x, y: (y.squeeze(1) - x).square(), SGD(0.1), init=Zeros((1,)), max_steps=3)
+    assert scalars.minimize(x).y.shape == (5, 1)
     with pytest.raises(ValueError, match=r"leading batch dimension: x\[None\]"):
         EnergySolver(bowl, SGD(0.1)).minimize(x, x)
 

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from ..layout import tensors
-from ..trees import tree_map
+from ..optimizers.base import Evaluation
+from ..trees import detach, tree_map
+from .agreement import same_alone
 from .reports import DifferentiationWarning
+from .solve import Solve
 
 
 def optimizer_hint(value: Any) -> str:
@@ -34,14 +37,39 @@ def refuse_transforms() -> None:
         )
 
 
-def refuse_single_problem(x: Any) -> None:
-    """Raise a ValueError for a bare vector ``x``, which is one problem or a batch of numbers."""
-    if isinstance(x, Tensor) and x.ndim == 1:
+def refuse_single_problem(solve: Solve, free: Any) -> None:
+    """Raise a ValueError for a vector ``x`` that is one problem rather than a batch of numbers.
+
+    In a batch, the energy of the first sample does not depend on the other entries.
+    """
+    if not (isinstance(solve.x, Tensor) and solve.x.ndim == 1 and len(solve.x) > 1):
+        return
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            same = _first_is_the_same_alone(solve, free)
+    except ValueError:  # with a remedy of its own
+        raise
+    except Exception:  # of any kind: numbers do not fit the user's code
+        same = False
+    if not same:
         raise ValueError(
-            f"x has the shape {tuple(x.shape)}: is it one problem, or a batch of {len(x)}? For one problem, write "
-            "x.unsqueeze(0); for a batch of problems that are one number each, x.unsqueeze(1). To keep it as it is, "
-            "pass y, or give the solver layout=lambda x: Dense(len(x))."
+            f"x has the shape {tuple(solve.x.shape)}, so it was taken for a batch of {len(solve.x)} problems of one "
+            "number each, but the energy of the first one alone is another one, or fails. For one problem, write "
+            "x.unsqueeze(0)."
         )
+
+
+def _first_is_the_same_alone(solve: Solve, free: Any) -> bool:
+    first = torch.zeros(1, dtype=torch.int64, device=solve.x.device)
+    part, rows = solve.layout.select(first)
+    at = solve.descent(detach(solve.encode(solve.x))).objective(detach(free))
+    known = Evaluation(_rows(at.free, rows), at.energy[first], _rows(at.gradient, rows))
+    alone = solve.descent(detach(solve.encoded(first)), part).objective(known.free)
+    return same_alone([known, known], [alone, alone], part)
+
+
+def _rows(tree: Any, rows: Tensor) -> Any:
+    return tree_map(lambda leaf: leaf.index_select(0, rows), tree)
 
 
 def warn_if_detached(*trees: Any) -> None:

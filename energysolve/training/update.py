@@ -8,7 +8,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..solver import COMPILE_OPTIONS, explained
+from ..differentiation import explained
+from ..solver import COMPILE_OPTIONS
 from .buffers import kept_buffers, restore_buffers
 from .config import TrainingConfig
 
