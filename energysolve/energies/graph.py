@@ -199,7 +199,8 @@ class GINEEnergy(Energy):
         features = y.new_zeros(len(graph), 1)
         for map_edges, map_nodes, of_edges in zip(self._edge_maps(), self.nodes, known, strict=True):
             slope = map_edges.weight[:, self.width // 2 :] @ self.of_answer.weight
-            messages = torch.relu(features.index_select(0, sources) + of_edges + y * slope.squeeze(1))
+            # In place: with a million edges, time goes into fresh memory.
+            messages = torch.addcmul(of_edges, y, slope.squeeze(1)).add_(features.index_select(0, sources)).relu_()
             gathered = torch.zeros_like(features).index_add(0, targets, messages)
             features = F.silu(map_nodes(features + gathered))
         owner = graph.unsqueeze(1).expand_as(features)

@@ -37,7 +37,7 @@ class Task(ABC):
     """Name of the error in headings."""
 
     difficulties: tuple[str, ...] = ("same",)
-    """Names of the difficulties that `sample` takes; training uses the first."""
+    """Names of the difficulties that `sample` takes, from the easiest; training uses the default of `sample`."""
 
     init: Initializer
     """Initial answers for solvers that have no ``init`` of their own."""

@@ -47,7 +47,7 @@ class GraphTask(Task):
     def sample(self, batch, difficulty="training", generator=None, device=None):
         """Draw problems with their answers; without a difficulty, those of training, of 2 to ``size`` nodes."""
         nodes = self._sizes(batch, difficulty, generator, device)
-        largest = int(nodes.max()) if batch else 0  # on the CPU, or known: the sizes are drawn there
+        largest = int(nodes.max()) if batch else 0  # waits for the device
         number = torch.arange(largest, device=nodes.device)
         inside = (number < nodes.view(-1, 1, 1)) & (number.unsqueeze(1) < nodes.view(-1, 1, 1))
         random = torch.rand(batch, largest, largest, generator=generator, device=device)

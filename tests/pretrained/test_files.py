@@ -297,6 +297,8 @@ SHIPPED = {
     ("inverse", "harder"): 1e-3,
     ("shortest-path", "same"): 1e-6,
     ("shortest-path", "larger"): 5e-6,
+    ("edge-copy", "same"): 1e-7,
+    ("edge-copy", "larger"): 1e-7,
     ("components", "same"): 1e-4,
     ("components", "larger"): 1e-4,
 }
