@@ -1,8 +1,8 @@
 """The default criterion is not fooled: what it calls CONVERGED has a small slope, on problems made to fool it.
 
 Among them: step sizes at which gradient descent jumps from one side of a minimum to the other at the same energy,
-kinks, plateaus, valleys, minima at infinity, offsets that hide every change of the energy in float32, and gradients whose
-squares overflow or underflow there.
+kinks, plateaus, valleys, minima at infinity, offsets that hide every change of the energy in float32, and gradients
+whose squares overflow or underflow there.
 """
 
 from collections.abc import Callable
