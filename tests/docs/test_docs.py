@@ -105,7 +105,9 @@ def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
         else:
             np.savez(problems, x=np.zeros((4, entries)))
         options = []
-    assert ended([*arguments[1:], *options]) == 0, capsys.readouterr().err
+    code, said = ended([*arguments[1:], *options]), capsys.readouterr()
+    # An energy trained for one iteration may solve nothing, which the command then says.
+    assert code == 0 or "No problem was solved" in said.out, said.err
 
 
 @pytest.mark.parametrize("arguments", commands("make"), ids=" ".join)
