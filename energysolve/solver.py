@@ -131,8 +131,9 @@ class EnergySolver(Pretrained, nn.Module):
 
         Args:
             x: the problems, one batch: a tensor, a dict or tuple of tensors, or a batch of graphs.
-            y: initial answers, a tensor or a tree of floating-point tensors; by default from ``init``. Answers in half
-                precision, in which small steps would be lost to rounding, are found and returned in float32.
+            y: initial answers, a tensor or a tree of floating-point tensors; by default from ``init``. In half
+                precision small steps would be lost to rounding, so answers are found and returned in float32. An energy
+                with parameters in half precision sees them rounded, and they are returned rounded.
             z: initial scratchpads; by default from ``scratchpad``.
             max_steps: replaces the solver's ``max_steps`` in this call.
             generator: source of random initial answers.
@@ -255,7 +256,8 @@ class EnergySolver(Pretrained, nn.Module):
             return _empty(free, solve.layout)
         differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
         found = differentiation.minimize(solve, free)
-        y, z = found.at.free if len(found.at.free) == 2 else (found.at.free[0], None)
+        seen = solve.descent(None).objective.seen(found.at.free)
+        y, z = seen if len(seen) == 2 else (seen[0], None)
         with torch.no_grad():
             gradient_norm = solve.layout.norm(self.optimizer.residual(found.at._replace(layout=solve.layout)))
         numbers = (found.steps, found.status, found.record, found.evaluations, gradient_norm)
@@ -287,6 +289,7 @@ class EnergySolver(Pretrained, nn.Module):
             compact=self.compact,
             parameters=tuple(self.parameters()) if torch.is_grad_enabled() else (),
             residual_function=self.energy.residuals if isinstance(self.energy, LeastSquares) else None,
+            coarse=arguments.half_precision(self.energy),
         )
         if self.layout is None:
             arguments.refuse_single_problem(solve, free)

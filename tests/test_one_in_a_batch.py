@@ -205,6 +205,28 @@ def test_half_precision_is_solved_in_float32(dtype, criterion, optimizer):
     assert solver.replace(init=Uniform((2,))).minimize(x, max_steps=1).y.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("criterion", [EnergyChange(rtol=1e-6), StepNorm(1e-4)], ids=repr)
+def test_a_network_in_half_precision_sees_rounded_answers(dtype, criterion):
+    """Steps that it does not see add up in float32; the answer is the one that it has seen."""
+
+    class Bowl(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(2, 2, bias=False).to(dtype)
+            torch.nn.init.eye_(self.linear.weight)
+
+        def forward(self, x, y):
+            return (self.linear(y) - x).float().square().sum(-1) / 2
+
+    x, y = torch.tensor([[3.0, -20.0]]).to(dtype), torch.tensor([[100.0, -100.0]]).to(dtype)
+    solver = EnergySolver(Bowl(), SGD(1e-2), halting=criterion, max_steps=1500)
+    found = solver.minimize(x, y)
+    assert found.y.dtype == dtype
+    torch.testing.assert_close(solver.energy(x, found.y), found.energy)
+    torch.testing.assert_close(found.y, x, rtol=0.1, atol=1.0)
+
+
 LOST = [EnergyChange(rtol=1e-5), EnergyChange(rtol=1e-5).patience(3), StepNorm(1e-9), StepNorm(1e-9) | After(9)]
 
 

@@ -84,6 +84,13 @@ def warn_if_detached(*trees: Any) -> None:
         )
 
 
+def half_precision(energy: Any) -> torch.dtype | None:
+    """The half precision in which an energy computes, by its parameters; None for others."""
+    parameters = energy.parameters() if isinstance(energy, torch.nn.Module) else ()
+    dtypes = {parameter.dtype for parameter in parameters} & {torch.float16, torch.bfloat16}
+    return dtypes.pop() if len(dtypes) == 1 else None
+
+
 def free_variables(tree: Any) -> Any:
     """Initial free variables of their own, in float32 where they are in half precision, which loses small steps."""
 

@@ -149,7 +149,8 @@ class Descent:
         """Accept the candidates of samples that are active and finite there."""
         accepted = carry.active & self.objective.finite(trial.at)
         stops = accepted & trial.fires
-        lost = self._lost(carry, trial, stops)
+        lost, unseen = self._lost(carry, trial, stops)
+        stops = stops & ~unseen
         return Carry(
             step=trial.step,
             at=Evaluation(
@@ -167,13 +168,14 @@ class Descent:
             stalled=carry.stalled | (stops & lost),
         )
 
-    def _lost(self, carry: Carry, trial: Trial, stops: Tensor) -> Tensor:
-        """Of the samples that stop, those whose step was lost to rounding."""
+    def _lost(self, carry: Carry, trial: Trial, stops: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the samples that stop, those at rest beside a slope, and those whose step the energy did not see."""
+        none = torch.zeros_like(stops)
         if not compares(self.halting):
-            return torch.zeros_like(stops)
+            return none, none
         if not torch.compiler.is_compiling() and stops.device.type == "cpu" and not stops.any():
-            return stops
-        return lost(self.layout, carry.at, trial.at, carry.initial_energy)
+            return none, none
+        return lost(self.objective, carry.at, trial.at, carry.initial_energy)
 
     def search(self, carry: Carry) -> Carry:
         """One trial of an optimizer that searches: each sample accepts its candidate or stays where it is."""

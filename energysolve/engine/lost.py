@@ -1,5 +1,7 @@
 """Steps that are lost to rounding, which a criterion that compares iterates would take for convergence."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,7 @@ from ..halting import Both, Either, EnergyChange, Halting, Patience, StepNorm
 from ..layout import Layout
 from ..optimizers.base import Evaluation
 from ..trees import tree_leaves
+from .objective import Objective
 from .witness import Witnessed
 
 
@@ -21,15 +24,27 @@ def compares(halting: Halting) -> bool:
     return isinstance(halting, EnergyChange | StepNorm)
 
 
-def lost(layout: Layout, before: Evaluation, after: Evaluation, initial_energy: Tensor) -> Tensor:
-    """The samples ``(batch,)`` that a step left where they were, though there is a slope to descend.
+def lost(objective: Objective, before: Evaluation, after: Evaluation, initial_energy: Tensor) -> tuple[Tensor, Tensor]:
+    """The samples whose last step was lost to rounding.
 
-    There is one where the smallest change of the answer would change the energy noticeably, compared with the descent
-    so far. A sample that has descended and comes to rest within its rounding has converged.
+    The first are at rest beside a slope: the smallest change of the answer would change the energy noticeably, compared
+    with the descent so far. A sample that has descended and comes to rest within its rounding has converged. The others
+    have moved, but by less than an energy in half precision sees; such steps add up.
+
+    Returns:
+        Both as ``(batch,)`` bool.
     """
-    pairs = zip(tree_leaves(after.free), tree_leaves(before.free), strict=True)
-    moved = [layout.sum(new != old) for new, old in pairs]
-    eps = torch.finfo(after.energy.dtype).eps
-    least = layout.norm(after.gradient) * eps * layout.norm(after.free)
-    slope = least > eps**0.5 * (initial_energy - after.energy).abs()
-    return (sum(moved[1:], start=moved[0]) == 0) & slope
+    layout = objective.layout
+    moved = _moved(layout, after.free, before.free)
+    norm = layout.norm(after.gradient)
+    least = norm * torch.finfo(norm.dtype).eps * layout.norm(after.free)
+    slope = least > torch.finfo(norm.dtype).eps ** 0.5 * (initial_energy - after.energy).abs()
+    if objective.coarse is None:
+        return ~moved & slope, torch.zeros_like(moved)
+    seen = _moved(layout, objective.seen(after.free), objective.seen(before.free))
+    return ~moved & slope, moved & ~seen & (norm > 0)
+
+
+def _moved(layout: Layout, new: Any, old: Any) -> Tensor:
+    counts = [layout.sum(a != b) for a, b in zip(tree_leaves(new), tree_leaves(old), strict=True)]
+    return sum(counts[1:], start=counts[0]) > 0

@@ -26,6 +26,7 @@ class Objective:
         layout: which rows of the free variables belong to which sample.
         residual_function: ``residuals(context, *free) -> (batch, m)`` of a `LeastSquares` energy; None for others.
         track: whether energies, gradients and Hessian products carry gradients themselves.
+        coarse: the half precision of an energy; free variables are float32, and the energy sees them rounded.
         overwrites: whether an optimizer may overwrite the tensors of the state that it is given: nobody looks at a
             state after the step from it.
     """
@@ -35,6 +36,7 @@ class Objective:
     layout: Layout
     residual_function: Callable[..., Tensor] | None = None
     track: bool = False
+    coarse: torch.dtype | None = None
     overwrites: bool = False
 
     def tracked(self) -> "Objective":
@@ -83,7 +85,11 @@ class Objective:
         """
         if self.residual_function is None:
             raise TypeError("This optimizer needs residuals: write the energy as LeastSquares(residuals).")
-        return self.residual_function(self.context, *free)
+        return self.residual_function(self.context, *self.seen(free))
+
+    def seen(self, free: Any) -> Any:
+        """The free variables as the energy sees them."""
+        return free if self.coarse is None else tree_map(lambda leaf: leaf.to(self.coarse), free)
 
     def hessian(self, free: Any) -> Callable[[Any], Any]:
         """The product of a tree like ``free`` with the Hessian of each sample's energy at ``free``, as a function."""
@@ -135,7 +141,7 @@ class Objective:
         with torch.enable_grad():
             leaves = self._leaves(free)
             try:
-                energy = self.function(self.context, *tree_unflatten(free, leaves))
+                energy = self.function(self.context, *self.seen(tree_unflatten(free, leaves)))
                 self._check(energy)
                 if twice:
                     check_second_derivative(energy, leaves)
@@ -173,7 +179,7 @@ class Objective:
         """For compiled code, in which `torch.autograd.grad` cannot be differentiated again."""
 
         def total(free):
-            energy = self.function(self.context, *free)
+            energy = self.function(self.context, *self.seen(free))
             return energy.sum(), energy
 
         gradient, (_, energy) = torch.func.grad_and_value(total, has_aux=True)(free)

@@ -37,6 +37,7 @@ class Solve:
     compact: bool = False
     parameters: tuple[Tensor, ...] = ()
     residual_function: Callable[..., Tensor] | None = None
+    coarse: torch.dtype | None = None
 
     def descent(self, context: Any, layout: Layout | None = None, overwrites: bool = False) -> Descent:
         """The descent on an encoded problem: of the whole batch, or of a part of it with its layout.
@@ -44,7 +45,8 @@ class Solve:
         For ``overwrites`` see `Objective`.
         """
         function, residuals = self.function, self.residual_function
-        objective = Objective(function, context, layout or self.layout, residuals, overwrites=overwrites)
+        options = {"overwrites": overwrites, "coarse": self.coarse}
+        objective = Objective(function, context, layout or self.layout, residuals, **options)
         return Descent(objective, self.optimizer, self.halting)
 
     def untracked(self, context: Any, free: Any, watch: Callable[[Carry], Any] | None = None) -> tuple[Outcome, Any]:
