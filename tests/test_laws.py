@@ -5,12 +5,12 @@ laws hold exactly.
 """
 
 import warnings
-from dataclasses import dataclass
 
 import optree
 import torch
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
+from law_cases import Case, equal, law, rows
 
 from energysolve import (
     SGD,
@@ -19,7 +19,6 @@ from energysolve import (
     EnergyChange,
     EnergySolver,
     GradientNorm,
-    Halting,
     Implicit,
     MLPEnergy,
     Never,
@@ -32,43 +31,13 @@ from energysolve import (
 )
 from energysolve.differentiation import DifferentiationWarning
 from energysolve.engine.objective import Objective
-from energysolve.optimizers import InnerOptimizer
-from energysolve.testing.strategies import Batch, RowWise, batch_layout, batches, criteria, energies, optimizers
+from energysolve.testing.strategies import RowWise, batches, criteria, energies, optimizers
 
-LAW = settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    energy: RowWise
-    optimizer: InnerOptimizer
-    halting: Halting
-    batch: Batch
-    max_steps: int
-
-    def solver(self, **parts) -> EnergySolver:
-        parts = {"halting": self.halting, "max_steps": self.max_steps, "layout": batch_layout} | parts
-        return EnergySolver(self.energy, parts.pop("optimizer", self.optimizer), **parts)
-
-    def solve(self, **parts):
-        return self.solver(**parts).minimize(self.batch.x, self.batch.y, self.batch.z)
+LAW = law(200)
 
 
 def cases(**batch_options):
     return st.builds(Case, energies(), optimizers(), criteria(), batches(**batch_options), st.integers(0, 14))
-
-
-def equal(a, b) -> bool:
-    pairs = zip(optree.tree_leaves(a), optree.tree_leaves(b), strict=True)
-    return all(torch.equal(p, q) for p, q in pairs)
-
-
-def rows(layout, mask, tree):
-    """The parts of a tree that belong to the samples in ``mask``."""
-    _, chosen = layout.select(mask.nonzero().flatten())
-    return optree.tree_map(lambda leaf: leaf[chosen], tree)
 
 
 @LAW

@@ -1,6 +1,6 @@
 """Gradients of the last steps: the steps are repeated with tracking, and their gradient is attached to the answers."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..layout import Layout
+from ..layout import Dense, Layout
 from ..optimizers.base import Evaluation, PerSample, where_state
 from ..solution import Status
 from ..trees import detach, tree_leaves, tree_map
@@ -235,7 +235,7 @@ class Part:
         """Of a tree of the whole batch (free variables, states, `PerSample` parts) what belongs to the part."""
         if self.samples is not None:
             return self._selected(tree)
-        return tree if bool(self.valid.all()) else _map_tensors(lambda leaf: leaf.nan_to_num(0.0, 0.0, 0.0), tree)
+        return tree if bool(self.valid.all()) else tree_map(self._without_nan, tree)
 
     def chosen(self, values: Tensor) -> Tensor:
         """Of one value for each sample, those of the part; a sample for which another stands in keeps its own."""
@@ -264,6 +264,14 @@ class Part:
             return points
         return self.layout.where(broken, _shifted(points, attempt), points)
 
+    def _without_nan(self, leaf: Any) -> Any:
+        """A leaf in which entries of samples without a gradient are finite; to the others a NaN means something."""
+        if isinstance(leaf, PerSample):
+            return PerSample(
+                tree_map(lambda each: _finite_beside(Dense(len(self.valid)), self.valid, each), leaf.value)
+            )
+        return _finite_beside(self.layout, self.valid, leaf)
+
     def _selected(self, tree: Any) -> Any:
         def select(leaf: Any, indices: Any) -> Any:
             if isinstance(leaf, PerSample):
@@ -271,6 +279,12 @@ class Part:
             return leaf.index_select(0, indices) if isinstance(leaf, Tensor) and leaf.ndim else leaf
 
         return tree_map(partial(select, indices=self.rows), tree)
+
+
+def _finite_beside(layout: Layout, valid: Tensor, leaf: Any) -> Any:
+    if not isinstance(leaf, Tensor) or not leaf.ndim:
+        return leaf
+    return torch.where(layout.expand(valid, leaf), leaf, leaf.nan_to_num(0.0, 0.0, 0.0))
 
 
 def _shifted(points: Any, attempt: int) -> Any:
@@ -282,17 +296,6 @@ def _shifted(points: Any, attempt: int) -> Any:
         return (leaf + by.to(leaf.device) * (1 + leaf.abs())).detach()
 
     return tree_map(shift, points)
-
-
-def _map_tensors(function: Callable[[Tensor], Tensor], tree: Any) -> Any:
-    """Apply ``function`` to every tensor of a tree, those in `PerSample` parts included."""
-
-    def apply(leaf: Any) -> Any:
-        if isinstance(leaf, PerSample):
-            return PerSample(_map_tensors(function, leaf.value))
-        return function(leaf) if isinstance(leaf, Tensor) else leaf
-
-    return tree_map(apply, tree)
 
 
 def without_gradient(solve: Solve, free: Any, context: Any, gradient: float = 0.0) -> Any:

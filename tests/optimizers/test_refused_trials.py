@@ -4,12 +4,11 @@ The right value is the criterion replayed on the iterates of a search that nothi
 computed again at each. (FixedPoint's criteria see its residual in place of the gradient.)
 """
 
-import os
-
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from law_cases import LAW
 
 from energysolve import (
     LBFGS,
@@ -53,7 +52,6 @@ CRITERIA = [
     Stationary(rtol=0.1, gradient_rtol=0.3),
     GradientNorm(rtol=1e-2).patience(2),
 ]
-LAW = settings(max_examples=20 if os.environ.get("CI") else 200, deadline=None)
 BATCH, DIM, TRIALS = 8, 2, 12
 
 

@@ -1,22 +1,23 @@
 """Derivatives of the answers of optimizers that search: each mode follows the accepted steps."""
 
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
-from torch import nn
+from convex_energies import Convex, ConvexRows, randn
 from torch.nn import functional as F
 
 from energysolve import (
     LBFGS,
+    SGD,
+    Backtracking,
     Detached,
-    Energy,
     EnergySolver,
     GradientNorm,
     Implicit,
     Never,
     NewtonCG,
-    Segment,
     Trajectory,
     Truncated,
     Unroll,
@@ -27,36 +28,6 @@ SEARCHING = [LBFGS(), NewtonCG()]
 searching = pytest.mark.parametrize("optimizer", SEARCHING, ids=repr)
 
 
-def randn(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-class Convex(Energy):
-    """``1/2 |y - xU|^2 + sum softplus(yW)``, which has one minimum."""
-
-    def __init__(self):
-        super().__init__()
-        self.from_x = nn.Parameter(randn(2, 2, seed=10))
-        self.from_y = nn.Parameter(2 * randn(2, 3, seed=11))
-
-    def encode(self, x):
-        return x @ self.from_x
-
-    def evaluate(self, context, y):
-        return (y - context).square().sum(-1) / 2 + F.softplus(y @ self.from_y).sum(-1)
-
-
-class ConvexRows(Convex):
-    """The same for samples of several rows, which their total couples."""
-
-    layout = Segment(torch.tensor([1, 0, 2, 1, 0]), 3)
-
-    def evaluate(self, context, y):
-        rows = super().evaluate(context, y).unsqueeze(1)
-        total = y.new_zeros(self.layout.batch, y.shape[1]).index_add(0, self.layout.index, y)
-        return self.layout.sum(rows) + 0.2 * total.square().sum(-1)
-
-
 class Valley(Convex):
     """A curved valley, in which some candidates are refused."""
 
@@ -65,7 +36,7 @@ class Valley(Convex):
         return bend + (y[:, 0] - context[:, 1]).square() + F.softplus(y @ self.from_y).sum(-1)
 
 
-ENERGIES = {"dense": Convex, "segment": ConvexRows, "valley": Valley}
+ENERGIES = {name: partial(kind, 2.0) for name, kind in [("dense", Convex), ("segment", ConvexRows), ("valley", Valley)]}
 
 
 def solve(energy, optimizer, mode, halting, max_steps, x, y, **options):
@@ -100,7 +71,7 @@ def test_at_convergence(mode, name, optimizer):
 @searching
 @pytest.mark.parametrize("mode", [Truncated(4), Unroll()], ids=repr)
 def test_few_steps(mode, optimizer):
-    energy, x, y = Convex(), randn(2, 2, seed=0).requires_grad_(), randn(2, 2, seed=5)
+    energy, x, y = Convex(2.0), randn(2, 2, seed=0).requires_grad_(), randn(2, 2, seed=5)
 
     def solution():
         return solve(energy, optimizer, mode, Never(), 4, x, y)
@@ -110,7 +81,7 @@ def test_few_steps(mode, optimizer):
 
 
 def test_unroll_reaches_the_initial_point():
-    energy, x, y = Convex(), randn(2, 2, seed=0), randn(2, 2, seed=5).requires_grad_()
+    energy, x, y = Convex(2.0), randn(2, 2, seed=0), randn(2, 2, seed=5).requires_grad_()
     check(lambda: solve(energy, LBFGS(), Unroll(), Never(), 4, x, y).y, energy, y)
 
 
@@ -155,7 +126,7 @@ def followed(energy, path, first, memory):
 @pytest.mark.parametrize("mode", [Truncated(1), Truncated(2), Truncated(5), Unroll()], ids=repr)
 def test_lbfgs_against_the_two_loop_recursion(mode, memory):
     """Steps whose candidates were refused before are repeated as long as they were."""
-    energy, x, y = Valley(), randn(6, 2, seed=0).requires_grad_(), 2 * randn(6, 2, seed=1)
+    energy, x, y = Valley(2.0), randn(6, 2, seed=0).requires_grad_(), 2 * randn(6, 2, seed=1)
     found = solve(energy, LBFGS(memory), mode, GradientNorm(1e-3), 12, x, y, recorder=Trajectory())
     assert (found.evaluations > found.steps + 1).any()
     inputs = (x, *energy.parameters())
@@ -190,7 +161,7 @@ def test_ridge_hypergradient(mode, optimizer):
 @pytest.mark.parametrize("name", ENERGIES)
 def test_values_do_not_depend_on_the_mode(name, optimizer):
     energy, x, y = ENERGIES[name](), randn(5, 2, seed=0).requires_grad_(), 3 * randn(5, 2, seed=1)
-    expected = solve(energy, optimizer, Detached(), GradientNorm(1e-6), 40, x, y)
+    expected = solve(energy, optimizer, Detached(), GradientNorm(1e-6), 40, x.detach(), y)
     for mode in (Implicit(), Truncated(2), Unroll()):
         tracked = solve(energy, optimizer, mode, GradientNorm(1e-6), 40, x, y)
         with torch.no_grad():
@@ -225,10 +196,32 @@ def test_samples_without_steps_get_no_gradient_and_harm_no_other(mode, optimizer
     assert total == 0
 
 
+@pytest.mark.parametrize("optimizer", [*SEARCHING, Backtracking(SGD(0.1))], ids=repr)
+@pytest.mark.parametrize("mode", [Truncated(9), Unroll()], ids=repr)
+def test_first_steps_are_repeated_beside_a_sample_without_steps_that_cannot_be_left_out(mode, optimizer):
+    """Each sample needs the table, which is as large as the batch; the step before the first has no length."""
+    weight = torch.ones((), dtype=torch.float64, requires_grad=True)
+
+    def energy(x, y):
+        return (weight * (y - x["goal"]).square() + (y - x["table"].sum(0)).square().square()).sum(-1)
+
+    table, goal, y = randn(2, 2, seed=0), randn(2, 2, seed=1), randn(2, 2, seed=2)
+    goal[0] = y[0] = table.sum(0)
+    solver = EnergySolver(energy, optimizer, halting=GradientNorm(1e-2), differentiation=mode, max_steps=9)
+
+    x, elsewhere = {"goal": goal, "table": table}, y + torch.tensor([[1.0], [0.0]])
+    found, moving = solver.minimize(x, y), solver.minimize(x, elsewhere)
+    assert found.steps[0] == 0 < found.steps[1] <= 9
+    assert moving.steps[0] > 0
+    got, expected = (torch.autograd.grad(each.y[1].sum(), weight)[0] for each in (found, moving))
+    assert expected != 0
+    torch.testing.assert_close(got, expected)
+
+
 @searching
 @pytest.mark.parametrize("mode", [Detached(), Truncated(1), Truncated(3), Unroll()], ids=repr)
 def test_descend_takes_all_trials(mode, optimizer):
-    energy, x, y = Convex(), randn(3, 2, seed=0), randn(3, 2, seed=1)
+    energy, x, y = Convex(2.0), randn(3, 2, seed=0), randn(3, 2, seed=1)
     solver = EnergySolver(energy, optimizer, halting=GradientNorm(1e9), differentiation=mode, max_steps=4)
     found, _ = solver.descend(x, y)
     expected = solve(energy, optimizer, mode, Never(), 4, x, y).y

@@ -4,14 +4,13 @@ Optimizer, criterion, layout, structure and scratchpad are drawn jointly; arithm
 exactly in float64.
 """
 
-import os
 import warnings
-from dataclasses import dataclass
 
 import optree
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from law_cases import LAW, Case, equal, rows
 
 from energysolve import (
     LBFGS,
@@ -23,7 +22,6 @@ from energysolve import (
     EnergyChange,
     EnergySolver,
     GradientNorm,
-    Halting,
     Implicit,
     Momentum,
     Never,
@@ -35,8 +33,6 @@ from energysolve import (
     halting,
 )
 from energysolve.differentiation import DifferentiationWarning
-from energysolve.engine.objective import Objective
-from energysolve.optimizers import InnerOptimizer
 from energysolve.testing.strategies import (
     Batch,
     RowWise,
@@ -55,30 +51,6 @@ STEADY = [LBFGS(), LBFGS(memory=2), Backtracking(SGD(0.1)), NewtonCG()]
 """Without momentum, which can carry a search along a cliff until it stalls."""
 SLOPES_ALONE = [LBFGS(), Backtracking(SGD(0.1)), Backtracking(Momentum(0.1))]
 """One call of the energy for each trial; products with the Hessian take one more."""
-
-LAW = settings(
-    max_examples=20 if os.environ.get("CI") else 200,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    energy: RowWise
-    optimizer: InnerOptimizer
-    halting: Halting
-    batch: Batch
-    max_steps: int
-
-    def solve(self, batch=None, **parts):
-        batch = batch or self.batch
-        parts = {"halting": self.halting, "max_steps": self.max_steps, "layout": batch_layout} | parts
-        return EnergySolver(self.energy, self.optimizer, **parts).minimize(batch.x, batch.y, batch.z)
-
-    def energies(self, y, z):
-        free = (y,) if z is None else (y, z)
-        return Objective(self.energy.evaluate, self.batch.x, self.batch.layout)(free).energy
 
 
 def stops():
@@ -100,16 +72,6 @@ def stretched(batch, factor):
 
 def selected(x, samples):
     return Batch(x, x["target"], None).select(samples).x
-
-
-def rows(layout, mask, tree):
-    """The parts of a tree that belong to the samples in ``mask``."""
-    _, chosen = layout.select(mask.nonzero().flatten())
-    return optree.tree_map(lambda leaf: leaf[chosen], tree)
-
-
-def equal(a, b):
-    return all(torch.equal(p, q) for p, q in zip(tree_leaves(a), tree_leaves(b), strict=True))
 
 
 def assert_same(a, b):
