@@ -131,14 +131,14 @@ def test_distances_are_found_in_rounds_of_growing_reach():
         seen.append(x.reach.item())
         assert x.edge_attr.max() <= x.reach
         last, x = x, task.refine(x, y := solver.minimize(x).y)
-    assert seen == [2.0, 4.0, 8.0, 16.0]
+    assert seen == [2 * 1.5**k for k in range(6)]
     found = task.interpret(last, y)
     torch.testing.assert_close(found, task.exact(last))
     assert found.max() == 8
     answers, solution = solve_graphs(solver, [graph, nx.Graph([(0, 1, {"weight": 3.0})])], task)
     assert answers[0].edges[0, 8]["answer"] == 8.0
     assert answers[1].edges[0, 1]["answer"] == 3.0
-    assert solution.evaluations.tolist() == [8, 8]
+    assert solution.evaluations.tolist() == [12, 12]  # two in each round
 
 
 def test_answers_that_are_no_distances_end_the_rounds():

@@ -17,7 +17,7 @@ from .runs import Laboratory, Run
 
 SIZES = {10: 1000, 15: 1000, 20: 300, 30: 100, 60: 20, 100: 10}
 """Numbers of nodes, and the most problems of each."""
-_SPARSE = (100, 10)
+_SPARSE = (100, 3)
 """Nodes and number of the sparse graphs."""
 _CHUNK_PAIRS = 25_000
 

@@ -169,5 +169,4 @@ SHORTEST_PATH = _domain(
     ShortestPath,
     _best(8000),
     _errors((0.1233, 1.4089), (0.1259, 0.1083), (0.1375, 0.1290), (0.4588, 0.7688), (0.0274, 0.0464)),
-    {"edges uniform in (0, 1)": lambda size: ShortestPath(size, symmetric=False)},
 )

@@ -179,7 +179,7 @@ class ShortestPath(GraphTask):
     def complete(self, graphs):
         """The problem of the shortest distances alone: lengths beyond a reach, and missing edges, count as the reach.
 
-        Distances below the reach are right then, and `refine` doubles it, so that the lengths of a problem are never
+        Distances below the reach are right then, and `refine` extends it, so that the lengths of a problem are never
         much larger than the distances that it asks for. The first reach is twice the mean length of an edge.
 
         Raises:
@@ -200,7 +200,7 @@ class ShortestPath(GraphTask):
         return _within(x, torch.where(mean > 0, 2 * mean, 1.0))
 
     def refine(self, x, y):
-        """The problem with twice the reach, and with the distances found so far as edges."""
+        """The problem with a reach half as long again, and with the distances found so far as edges."""
         x = x.clone()
         x.edge_length, x.edge_settled = self._settled(x, y)
         if bool((x.edge_settled | ~x.edge_connected).all()):
@@ -208,7 +208,7 @@ class ShortestPath(GraphTask):
         finite = torch.where(x.edge_length.isfinite(), x.edge_length, 0.0)
         if bool((x.reach > 2 * self.layout(x).sum(finite)).all()):  # no path is that long: the answers are no distances
             return None
-        return _within(x, 2 * x.reach)
+        return _within(x, 1.5 * x.reach)
 
     def interpret(self, x, y):
         """Pairs that no path connects have the distance ``inf``."""
