@@ -170,10 +170,8 @@ class Descent:
 
     def _lost(self, carry: Carry, trial: Trial, stops: Tensor) -> tuple[Tensor, Tensor]:
         """Of the samples that stop, those at rest beside a slope, and those whose step the energy did not see."""
-        none = torch.zeros_like(stops)
         if not compares(self.halting):
-            return none, none
-        if not torch.compiler.is_compiling() and stops.device.type == "cpu" and not stops.any():
+            none = torch.zeros_like(stops)
             return none, none
         return lost(self.objective, carry.at, trial.at, carry.initial_energy)
 
