@@ -113,7 +113,7 @@ def test_every_sample_has_its_own_step_lengths():
 def test_values_do_not_depend_on_the_differentiation():
     y = torch.tensor(STARTS, dtype=torch.float64)
     x = torch.zeros_like(y, requires_grad=True)
-    plain = solver(Rosenbrock(), differentiation=Detached(), max_steps=40).minimize(x, y)
+    plain = solver(Rosenbrock(), differentiation=Detached(), max_steps=40).minimize(x.detach(), y)
     for mode in (Truncated(2), Unroll()):
         solution = solver(Rosenbrock(), differentiation=mode, max_steps=40).minimize(x, y)
         assert torch.equal(solution.y.detach(), plain.y)
