@@ -172,7 +172,8 @@ class Objective:
                 near = self(tree_map(partial(moved, scale=scale), at.free))
                 if any(bool(leaf.any()) for leaf in tree_leaves(near.gradient)):
                     return False
-                changes = changes or bool((near.energy != at.energy).any())
+                rounding = torch.finfo(at.energy.dtype).eps ** 0.5 * (1 + at.energy.abs())
+                changes = changes or bool(((near.energy - at.energy).abs() > rounding).any())
         return changes
 
     def _evaluate_functional(self, free) -> Evaluation:

@@ -21,6 +21,14 @@ from energysolve.training import (
 )
 
 
+@pytest.fixture(autouse=True)
+def interrupts():
+    """Shells let what they start in the background ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def make(energy=None, task=None, weight_seed=0, seed=1, step_size=3.0, **options) -> Trainer:
     torch.manual_seed(weight_seed)
     task = task or Addition(3)
