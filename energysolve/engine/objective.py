@@ -141,7 +141,8 @@ class Objective:
         with torch.enable_grad():
             leaves = self._leaves(free)
             try:
-                energy = self.function(self.context, *self.seen(tree_unflatten(free, leaves)))
+                variables = tree_unflatten(free, leaves)
+                energy = self.function(self.context, *(variables if self.coarse is None else self.seen(variables)))
                 self._check(energy)
                 if twice:
                     check_second_derivative(energy, leaves)
