@@ -157,7 +157,9 @@ def draw_error_panels(
         if limit is not None:
             figure.axes[0].set_ylim(top=limit)
         handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=9)
+        wide = max(map(len, handles)) > 25  # long names would leave the figure
+        columns = 2 if wide else 4
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=9)
     return figure
 
 
