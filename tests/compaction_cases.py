@@ -2,8 +2,8 @@
 
 import warnings
 from contextlib import nullcontext
-from dataclasses import dataclass
 
+import law_cases
 import optree
 import torch
 from hypothesis import strategies as st
@@ -12,15 +12,12 @@ from energysolve import (
     SGD,
     EnergySolver,
     GradientNorm,
-    Halting,
     Segment,
 )
 from energysolve.engine.compaction import CompactionWarning
-from energysolve.optimizers import InnerOptimizer
 from energysolve.testing.strategies import (
     Batch,
     RowWise,
-    batch_layout,
     batches,
     bumpy,
     criteria,
@@ -36,17 +33,11 @@ def cliff(d):
     return torch.where(d > -1, d.square(), torch.nan)
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    energy: RowWise
-    optimizer: InnerOptimizer
-    halting: Halting
-    batch: Batch
-    max_steps: int
+class Case(law_cases.Case):
+    """One solve, with or without compaction."""
 
     def solve(self, **parts):
-        parts = {"halting": self.halting, "max_steps": self.max_steps, "layout": batch_layout} | parts
-        solver = EnergySolver(self.energy, self.optimizer, **parts)
+        solver = self.solver(**parts)
         layout = self.batch.layout
         # Tensors of samples and of rows cannot be told apart by size where there are as many of both.
         unclear = isinstance(layout, Segment) and layout.rows == layout.batch

@@ -279,7 +279,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def _nonzero(size: Tensor) -> Tensor:
-    """The sizes, with 1 for those that are zero or not finite, which are no unit."""
+    """The sizes, to divide by; 1 in place of those that are zero or not finite."""
     return torch.where((size > 0) & size.isfinite(), size, 1.0)
 
 

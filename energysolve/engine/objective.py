@@ -27,8 +27,8 @@ class Objective:
         residual_function: ``residuals(context, *free) -> (batch, m)`` of a `LeastSquares` energy; None for others.
         track: whether energies, gradients and Hessian products carry gradients themselves.
         coarse: the half precision of an energy; free variables are float32, and the energy sees them rounded.
-        overwrites: whether an optimizer may overwrite the tensors of the state that it is given: nobody looks at a
-            state after the step from it.
+        overwrites: whether an optimizer may overwrite the tensors of the state passed to its step, because that state
+            is not used again.
     """
 
     function: Callable[..., Tensor]

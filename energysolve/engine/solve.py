@@ -52,7 +52,7 @@ class Solve:
     def untracked(self, context: Any, free: Any, watch: Callable[[Carry], Any] | None = None) -> tuple[Outcome, Any]:
         """The answers without gradients, and the observer that ``watch`` makes from iterate 0."""
         with torch.no_grad():
-            # Without observers of states, and without compiled code, nobody looks at a state once it has been replaced.
+            # Only an observer or compiled code may still need a state after the step from it.
             overwrites = watch is None and self.advance is Descent.advance
             descent = self.descent(detach(context), overwrites=overwrites)
             carry = descent.start(detach(free))
