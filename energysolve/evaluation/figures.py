@@ -157,7 +157,7 @@ def draw_error_panels(
         if limit is not None:
             figure.axes[0].set_ylim(top=limit)
         handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-        wide = max(map(len, handles)) > 25  # long names would leave the figure
+        wide = any(len(label) > 25 for label in handles)  # long names would leave the figure
         columns = 2 if wide else 4
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, fontsize=9)
     return figure
