@@ -88,6 +88,16 @@ class Layout(ABC):
         return tree_map(lambda leaf: self.expand(value, leaf) * leaf, tree)  # pyright: ignore
 
 
+def all_of(mask: Tensor) -> bool:
+    """Whether every sample is known to be in the mask: a question that is only asked where nothing waits for it."""
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and bool(mask.all())
+
+
+def none_of(mask: Tensor) -> bool:
+    """Whether no sample is known to be in the mask, see `all_of`."""
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and not mask.any()
+
+
 LayoutFunction = Callable[[Any], Layout]
 """From the problems ``x`` to the layout of their answers."""
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..halting import Halting, StepInfo
-from ..layout import Layout
+from ..layout import Layout, all_of
 from ..optimizers.base import Evaluation, InnerOptimizer
 from ..solution import Status
 from ..trees import tree_map
@@ -153,11 +153,7 @@ class Descent:
         stops = stops & ~unseen
         return Carry(
             step=trial.step,
-            at=Evaluation(
-                free=self.layout.where(accepted, trial.at.free, carry.at.free),
-                energy=torch.where(accepted, trial.at.energy, carry.at.energy),
-                gradient=self.layout.where(accepted, trial.at.gradient, carry.at.gradient),
-            ),
+            at=self._chosen(accepted, trial.at, carry.at),
             initial_energy=carry.initial_energy,
             optimizer_state=trial.optimizer_state,
             halting_state=trial.halting_state,
@@ -166,6 +162,13 @@ class Descent:
             steps=carry.steps + accepted,
             evaluations=carry.evaluations + carry.active,
             stalled=carry.stalled | (stops & lost),
+        )
+
+    def _chosen(self, mask: Tensor, new: Evaluation, old: Evaluation) -> Evaluation:
+        return Evaluation(
+            free=self.layout.where(mask, new.free, old.free),
+            energy=torch.where(mask, new.energy, old.energy),
+            gradient=self.layout.where(mask, new.gradient, old.gradient),
         )
 
     def _lost(self, carry: Carry, trial: Trial, stops: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,7 +182,11 @@ class Descent:
         """One trial of an optimizer that searches: each sample accepts its candidate or stays where it is."""
         candidate, state = self.propose(carry)
         # Samples that do not move are evaluated where they are, which is known to be in the energy's domain.
-        trial = self.objective(self.layout.where(carry.active, candidate, carry.at.free))
+        if all_of(carry.active):
+            candidate = tree_map(Tensor.contiguous, candidate)
+        else:
+            candidate = self.layout.where(carry.active, candidate, carry.at.free)
+        trial = self.objective(candidate)
         finite = self.objective.finite(trial)
         trial = trial._replace(energy=torch.where(finite, trial.energy, torch.inf))
         accepted, state = self.optimizer.accept(carry.at, trial, state)
@@ -197,16 +204,17 @@ class Descent:
         fires, halting_state = self.halting.update(info, carry.halting_state)
         stops = accepted & fires
         stalled = carry.active & ~accepted & self.optimizer.stalled(state)
+        if all_of(accepted):
+            at = Evaluation(trial.free, trial.energy, tree_map(Tensor.contiguous, trial.gradient))
+        else:
+            at = self._chosen(accepted, trial, carry.at)
+            halting_state = tree_map(partial(torch.where, accepted), halting_state, carry.halting_state)
         return Carry(
             step=carry.step + 1,
-            at=Evaluation(
-                free=self.layout.where(accepted, trial.free, carry.at.free),
-                energy=torch.where(accepted, trial.energy, carry.at.energy),
-                gradient=self.layout.where(accepted, trial.gradient, carry.at.gradient),
-            ),
+            at=at,
             initial_energy=carry.initial_energy,
             optimizer_state=state,
-            halting_state=tree_map(partial(torch.where, accepted), halting_state, carry.halting_state),
+            halting_state=halting_state,
             active=carry.active & ~stops & ~stalled,
             fired=carry.fired | stops,
             steps=carry.steps + accepted,
