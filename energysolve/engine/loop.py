@@ -188,7 +188,8 @@ class Descent:
             candidate = self.layout.where(carry.active, candidate, carry.at.free)
         trial = self.objective(candidate)
         finite = self.objective.finite(trial)
-        trial = trial._replace(energy=torch.where(finite, trial.energy, torch.inf))
+        if not all_of(finite):
+            trial = trial._replace(energy=torch.where(finite, trial.energy, torch.inf))
         accepted, state = self.optimizer.accept(carry.at, trial, state)
         accepted = accepted & carry.active & finite
         info = StepInfo(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_whole
-from ..layout import Dense, Layout, none_of
+from ..layout import Dense, Layout, asks, none_of
 from ..trees import tree_leaves
 from .base import InnerOptimizer, PerSample
 from .flat import combine, dot, flatten, padded, unflatten, unmoved
@@ -42,11 +42,12 @@ class LBFGSState(NamedTuple):
     """The state of `LBFGS`.
 
     Attributes:
-        stack: ``(rows, 2 m + 2, columns)``, the last steps, and the changes of the gradient along them, each in a ring.
+        stack: ``(rows, m + 1, 2, columns)``, a ring of the last steps and the changes of the gradient along them.
         point: ``(rows, columns)``, the iterate from which the last step was proposed.
         gradient: ``(rows, columns)``, the gradient there.
         pairs: `_Pairs` of each sample.
         search: `Search` of each sample.
+        trials: 0-d int64, how many steps were proposed so far.
     """
 
     stack: Tensor
@@ -54,6 +55,7 @@ class LBFGSState(NamedTuple):
     gradient: Tensor
     pairs: PerSample
     search: PerSample
+    trials: Tensor
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,9 @@ class LBFGS(InnerOptimizer):
         kept = torch.zeros_like(one, dtype=torch.int64)
         inverse, slopes = one.new_zeros(2, layout.batch, slots, slots)
         pairs = _Pairs(inverse, slopes, one.new_zeros(layout.batch, slots), one, kept)
-        stack = point.new_zeros(len(point), 2 * slots, point.shape[1])
-        return LBFGSState(stack, point, torch.zeros_like(point), PerSample(pairs), PerSample(Search.begin(one)))
+        stack = point.new_zeros(len(point), slots, 2, point.shape[1])
+        none, search = torch.zeros((), dtype=torch.int64, device=one.device), Search.begin(one)
+        return LBFGSState(stack, point, torch.zeros_like(point), PerSample(pairs), PerSample(search), none)
 
     def step(self, at, state, evaluate):
         layout = evaluate.layout
@@ -109,7 +112,7 @@ class LBFGS(InnerOptimizer):
             length = torch.where(afresh, torch.where(afresh, square, 1).rsqrt(), length)
         candidate = torch.addcmul(point, layout.spread(length.unsqueeze(1)), direction)
         search = search._replace(length=length, slope=length * slope)
-        state = state._replace(pairs=PerSample(pairs), search=PerSample(search))
+        state = state._replace(pairs=PerSample(pairs), search=PerSample(search), trials=state.trials + 1)
         return unflatten(candidate, at.free), state
 
     def accept(self, at, trial, state):
@@ -146,72 +149,86 @@ def _forgotten(pairs: _Pairs, samples: Tensor) -> _Pairs:
     return pairs._replace(inverse=torch.where(samples.view(-1, 1, 1), 0, pairs.inverse))
 
 
+def _used(state: LBFGSState) -> int:
+    """Of the slots of the ring, the first ones that may hold a pair: at most one is filled in each trial.
+
+    The number of trials is the same for a sample in a batch and alone, so that products round alike.
+    """
+    slots = state.stack.shape[1]
+    # Repeated steps may have different numbers of trials.
+    return min(2 + int(state.trials), slots) if asks(state.trials) and not state.trials.ndim else slots
+
+
 def _with_new_pair(
     state: LBFGSState, point: Tensor, gradient: Tensor, layout: Layout, overwrites: bool = False
 ) -> tuple[LBFGSState, Tensor]:
     """The state at ``point``, with the pair of the step to it for the samples that moved and met positive curvature.
 
     Returns:
-        The state, and the inner products ``(batch, 2, m + 1)`` of the gradient with the steps and with the changes of
-        the gradient.
+        The state, and the inner products ``(batch, used slots, step or change)`` of the gradient with the pairs.
     """
     pairs: _Pairs = state.pairs.value
-    slots = pairs.curvatures.shape[1]
+    slots, used = state.stack.shape[1], _used(state)
     free = (pairs.kept % slots).unsqueeze(1)
     step, change = point - state.point, gradient - state.gradient
-    stack = _written(state.stack if overwrites else state.stack.clone(), step, change, layout.spread(free))
-    # Products with the pairs, the new one among them: (batch, change or gradient, step or change, slot).
+    stack = state.stack if overwrites else state.stack.clone()
+    _write(stack, step, change, layout.spread(free))
+    # Products with the pairs, the new one among them: (batch, slot, step or change, change or gradient).
     latest = torch.stack([change, gradient], 1)
-    both = layout.sums(torch.bmm(latest, stack.mT).flatten(1)).view(-1, 2, 2, slots)
-    here = torch.arange(slots, device=free.device) == free
-    curvature, square = both[:, 0].gather(2, free.view(-1, 1, 1).expand(-1, 2, 1)).squeeze(2).unbind(1)
+    products = layout.sums(torch.bmm(_matrix(stack, used), latest.mT).flatten(1)).view(-1, used, 2, 2)
+    turns, along = products.unbind(3)
+    curvature, square = turns.gather(1, free.unsqueeze(2).expand(-1, 1, 2)).squeeze(1).unbind(1)
     new = curvature > 1e-10 * square.sqrt() * layout.norm((step,))
     reciprocal = torch.where(new, curvature, 1).reciprocal().unsqueeze(1)
-    column = -torch.bmm(pairs.inverse, both[:, 0, 0].unsqueeze(2)).squeeze(2)
-    column = torch.where(here, 1, column) * reciprocal
+    column = torch.bmm(pairs.inverse[:, :used, :used], turns[:, :, :1]).squeeze(2) * -reciprocal
+    here = torch.arange(slots, device=free.device) == free
+    column = torch.where(here[:, :used], reciprocal, column)
+    inverse, slopes = (each if overwrites else each.clone() for each in (pairs.inverse, pairs.slopes))
+    rows, columns = _slot(free, used)
+    inverse[:, :used, :used].scatter_(2, columns, column.unsqueeze(2))
+    slopes[:, :used, :used].scatter_(1, rows, turns[:, :, 1:].mT).scatter_(2, columns, turns[:, :, 1:])
     kept = pairs.kept + new
-    inverse, slopes = pairs.inverse, pairs.slopes
-    if not overwrites:
-        inverse, slopes = inverse.clone(), slopes.clone()
-    rows, columns = _slot(inverse, free)
-    inverse.scatter_(2, columns, column.unsqueeze(2))
-    slopes.scatter_(1, rows, both[:, :1, 1]).scatter_(2, columns, both[:, 0, 1].unsqueeze(2))
-    rows, columns = _slot(inverse, (kept % slots).unsqueeze(1))
-    inverse.scatter_(1, rows, 0.0).scatter_(2, columns, 0.0)
-    updated = _Pairs(
+    rows, columns = _slot((kept % slots).unsqueeze(1), used)
+    inverse[:, :used, :used].scatter_(1, rows, 0.0).scatter_(2, columns, 0.0)
+    updated = pairs._replace(
         inverse=inverse,
         slopes=slopes,
         curvatures=torch.where(here, curvature.unsqueeze(1), pairs.curvatures),
         scale=torch.where(new, curvature / torch.where(new, square, 1), pairs.scale),
         kept=kept,
     )
-    return LBFGSState(stack, point, gradient, PerSample(updated), state.search), both[:, 1]
+    return LBFGSState(stack, point, gradient, PerSample(updated), state.search, state.trials), along
 
 
-def _slot(matrix: Tensor, slot: Tensor) -> tuple[Tensor, Tensor]:
+def _slot(slot: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """The indices at which `scatter_` finds the row and the column of a slot ``(batch, 1)`` of each sample."""
-    size = matrix.shape[1]
     return slot.unsqueeze(2).expand(-1, 1, size), slot.unsqueeze(2).expand(-1, size, 1)
 
 
-def _written(stack: Tensor, step: Tensor, change: Tensor, slot: Tensor) -> Tensor:
-    """The stack, overwritten with a pair in the slot ``(rows, 1)`` of each row."""
-    count, places, columns = stack.shape
-    first = torch.arange(0, count * places, places, device=stack.device) + slot.squeeze(1)
+def _matrix(stack: Tensor, used: int) -> Tensor:
+    """The pairs in the first slots as ``(rows, 2 used, columns)``."""
+    return stack[:, :used].flatten(1, 2)
+
+
+def _write(stack: Tensor, step: Tensor, change: Tensor, slot: Tensor) -> None:
+    """Write a pair into the slot ``(rows, 1)`` of each row."""
+    count, slots, _, columns = stack.shape
+    first = torch.arange(0, 2 * count * slots, 2 * slots, device=stack.device) + 2 * slot.squeeze(1)
     flat = stack.view(-1, columns)
     flat.index_copy_(0, first, step)
-    flat.index_copy_(0, first + places // 2, change)
-    return stack
+    flat.index_copy_(0, first + 1, change)
 
 
 def _direction(state: LBFGSState, gradient: Tensor, along: Tensor, layout: Layout) -> Tensor:
     """``-H gradient``, ``(rows, columns)``, by the compact form of the inverse (Byrd, Nocedal and Schnabel, 1994)."""
     pairs: _Pairs = state.pairs.value
+    used = along.shape[1]
+    inverse, slopes = pairs.inverse[:, :used, :used], pairs.slopes[:, :used, :used]
     scale = pairs.scale.view(-1, 1, 1)
-    with_steps, with_slopes = along.unsqueeze(3).unbind(1)
-    u = torch.bmm(pairs.inverse, with_steps)
-    inner = torch.bmm(pairs.slopes, u) - with_slopes
-    v = torch.bmm(pairs.inverse.mT, torch.addcmul(scale * inner, pairs.curvatures.unsqueeze(2), u))
-    weights = torch.cat([-v, scale * u], 1).squeeze(2)
-    along_pairs = combine(layout, state.stack, weights)
+    with_steps, with_slopes = along.unsqueeze(2).unbind(3)
+    u = torch.bmm(inverse, with_steps)
+    inner = torch.bmm(slopes, u) - with_slopes
+    v = torch.bmm(inverse.mT, torch.addcmul(scale * inner, pairs.curvatures[:, :used].unsqueeze(2), u))
+    weights = torch.cat([-v, scale * u], 2).flatten(1)
+    along_pairs = combine(layout, _matrix(state.stack, used), weights)
     return torch.addcmul(along_pairs, layout.spread(-pairs.scale.unsqueeze(1)), gradient)
