@@ -47,7 +47,9 @@ class Part(NamedTuple):
 
     def evaluation(self, at: Evaluation) -> Evaluation:
         """The evaluation of these samples."""
-        free, gradient = (tree_map(lambda leaf: leaf.index_select(0, self.rows), tree) for tree in (at.free, at.gradient))
+        free, gradient = (
+            tree_map(lambda leaf: leaf.index_select(0, self.rows), tree) for tree in (at.free, at.gradient)
+        )
         return Evaluation(free, at.energy.index_select(0, self.samples), gradient)
 
     def into(self, whole: Carry, carry: Carry) -> Carry:
