@@ -95,7 +95,7 @@ def asks(leaf: Tensor) -> bool:
 
 def all_of(mask: Tensor) -> bool:
     """Whether every sample is known to be in the mask, see `asks`."""
-    return asks(mask) and bool(mask.all())
+    return asks(mask) and bool(mask if mask.numel() == 1 else mask.all())  # a reduction takes ten times as long
 
 
 def none_of(mask: Tensor) -> bool:
