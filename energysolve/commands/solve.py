@@ -46,7 +46,7 @@ def solve(
         Path | None, Option(help="Folder for results, default out/solve-TASK; with --input a file for the answers.")
     ] = None,
     input: Annotated[
-        Path | None, Option(help="Problems to solve: an .npz, .npy or .csv file; for tasks on graphs, a graph.")
+        Path | None, Option(help="Problems to solve: an .npz, .npy, .csv, .parquet or .arrow file; for tasks on graphs, a graph.")
     ] = None,
     chunk: Annotated[int | None, Option(min=1, help="Problems of --input to solve together; default 1024.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue an interrupted run over --input.")] = False,
@@ -57,6 +57,13 @@ def solve(
     index: Annotated[
         bool | None, Option("--index/--no-index", help="Whether the first column of a .csv file holds names.")
     ] = None,
+    keep: Annotated[
+        list[str] | None,
+        Option(help="A column to pass on beside the answers; repeat it for several. A .parquet file passes on all."),
+    ] = None,
+    columns: Annotated[
+        list[str] | None, Option(help="A column of a .parquet or .arrow file that holds the problems; repeatable.")
+    ] = None,
     table: Annotated[
         bool, Option("--table", help="Completion: --input is one table, with empty fields or NaN for what is missing.")
     ] = False,
@@ -64,6 +71,7 @@ def solve(
     """Solve problems with a trained energy: those in a file, or fresh ones to measure errors and steps."""
     given = {"--chunk": chunk is not None, "--resume": resume, "--overwrite": overwrite, "--table": table}
     given |= {"--header": header is not None, "--index": index is not None}
+    given |= {"--keep": bool(keep), "--columns": bool(columns)}
     _check_input(input, [name for name in given if given[name]], problems)
     if input is not None and output is None:
         raise CommandError("With --input, name a file for the answers: --output answers.npz, or answers.csv.")
@@ -81,8 +89,10 @@ def solve(
             _solve_own_file(domain, solver, input, output, seed, overwrite, [each for each in given if given[each]])
             return
         options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
-        with command_errors(ValueError):
-            opened = open_problems(input, header=header, index=index, missing=table)
+        with command_errors(ValueError, ImportError):
+            opened = open_problems(
+                input, header=header, index=index, missing=table, keep=keep or None, columns=columns or None
+            )
         if table and (resume or chunk):
             raise CommandError(f"A table is solved at once: leave out {'--resume' if resume else '--chunk'}.")
         if table:
