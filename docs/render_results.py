@@ -241,7 +241,7 @@ def section(result: dict[str, Any], figure: str | None) -> str:
     return "\n".join([*lines, "", origin(result)])
 
 
-TABLES = ("table1", "table3", "table4", "scratchpad")
+TABLES = ("table1", "table2", "table3", "table4", "scratchpad")
 """The tables that ``energysolve reproduce`` writes, in the order of the page on the paper."""
 
 
