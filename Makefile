@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # Threads inside torch and processes of pytest would fight for the same cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test lint bench format setup clean
+.PHONY: demo test lint bench fuzz kills format setup clean
 
 demo: $(STAMP)  ## Solve fresh addition problems with the shipped energy
 	$(BIN)/energysolve solve addition
@@ -24,6 +24,14 @@ lint: $(STAMP)  ## Style, types, import directions
 bench: $(STAMP)  ## Speed and memory, as ratios within one run; writes docs/results, takes about an hour
 	$(BIN)/python -m pytest -o addopts= tests/benchmarks
 	$(BIN)/python docs/render_results.py
+
+FUZZ_SECONDS ?= 600
+fuzz: $(STAMP)  ## Damaged files for each of the readers, ten minutes each; what is found goes to tests/fuzz/corpus
+	$(BIN)/python -W ignore tests/fuzz.py --seconds $(FUZZ_SECONDS) $(READERS)
+
+kills: $(STAMP)  ## `solve --input` killed at 20 moments and resumed, in one process and on Ray
+	$(BIN)/python -W ignore tests/kills.py --engine plain --kills 20
+	$(BIN)/python -W ignore tests/kills.py --engine ray --kills 20
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import scaling
 import targets
 
 from energysolve.benchmarks.report import shown as cell
@@ -390,6 +391,7 @@ def main() -> int:
         "docs/experiments/solvers.md": solvers(results),
         "docs/experiments/training.md": precision(results),
         "docs/paper.md": paper(results),
+        "docs/scale.md": scaling.scale(results),
         "docs/speed.md": speed(results),
     }
     for name, block in blocks.items():

@@ -69,7 +69,7 @@ def _in_bytes(draw: random.Random, content: bytes, others: list[bytes]) -> bytes
     if choice == 3:
         return content[:at] + content[at:to] * draw.choice([2, 3, 50]) + content[to:]
     if choice == 4:
-        packed = struct.pack(order + draw.choice("QIHB" if number > 255 else "BQIH")[:1].replace("B", "Q"), number % 2**16)
+        packed = struct.pack(order + draw.choice("QIH"), number % 2**16)
         return content[:at] + packed + content[at + len(packed) :]
     if choice == 5:
         size = draw.choice([4, 8])
@@ -120,7 +120,7 @@ def _in_json(draw: random.Random, content: bytes) -> bytes | None:
             return _resigned(header, tensors, text)
         made = _changed(draw, content[8 : 8 + length])
         return len(made).to_bytes(8, "little") + made + tensors
-    except (ValueError, KeyError, AttributeError, RecursionError):
+    except Exception:  # what was changed before can no longer be taken apart
         return None
 
 
@@ -173,7 +173,9 @@ class Watch:
         if self.on and event in EVENTS:
             if event == "exec" and "/site-packages/" in str(getattr(arguments[0], "co_filename", "")):
                 return  # a module of a library that is imported at its first use
-            if event == "exec" and str(getattr(arguments[0], "co_filename", "")).startswith((sys.prefix, sys.base_prefix)):
+            if event == "exec" and str(getattr(arguments[0], "co_filename", "")).startswith(
+                (sys.prefix, sys.base_prefix)
+            ):
                 return
             self.seen.append(f"{event} {arguments}"[:200])
 

@@ -19,7 +19,18 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from energysolve import SGD, Box, EnergyChange, EnergySolver, GradientNorm, MLPEnergy, Projected, Trainer, Truncated, Uniform
+from energysolve import (
+    SGD,
+    Box,
+    EnergyChange,
+    EnergySolver,
+    GradientNorm,
+    MLPEnergy,
+    Projected,
+    Trainer,
+    Truncated,
+    Uniform,
+)
 from energysolve.baselines import files as baseline_files
 from energysolve.baselines.feedforward import Feedforward
 from energysolve.streaming.answers import AnswerFile
@@ -202,7 +213,7 @@ def _checkpoints() -> list[bytes]:
 
 
 def _solver_folder(config: bytes | None, weights: bytes | None, folder: Path) -> None:
-    """Load a solver whose files have these contents; weights get the right checksum, as their forger would give them."""
+    """Load a solver whose files have these contents; weights get their checksum, as a forger would."""
     made = _saved_solver()
     config = made[0] if config is None else config
     if weights is not None:

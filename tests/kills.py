@@ -57,7 +57,7 @@ def kill_and_resume(folder: Path, kills: int, *more: str) -> list[int]:
     while len(seen) < kills and not (folder / "a.parquet").exists():
         running = subprocess.Popen(command(folder, "a.parquet", "--resume", *more), stdout=subprocess.DEVNULL)
         before, target = rows_done(folder), ROWS * (len(seen) + 1) // (kills + 1)
-        until = time.monotonic() + (draw.uniform(0, 6) if draw.random() < 0.25 else 120)
+        until = time.monotonic() + (draw.uniform(0, 6) if draw.random() < 0.25 else 300)
         while time.monotonic() < until and running.poll() is None and rows_done(folder) < max(target, before + 1):
             time.sleep(0.002)
         time.sleep(draw.uniform(0, 0.05))

@@ -35,7 +35,19 @@ def test_importing_stays_light():
     program = "import sys, energysolve; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "torchopt" in loaded
-    heavy = {"accelerate", "torch_geometric", "huggingface_hub", "hypothesis", "matplotlib", "typer", "rich", "scipy"}
+    heavy = {
+        "accelerate",
+        "torch_geometric",
+        "huggingface_hub",
+        "hypothesis",
+        "matplotlib",
+        "typer",
+        "rich",
+        "scipy",
+        "ray",
+        "pyarrow",
+        "pandas",
+    }
     assert not heavy & set(loaded)
 
 

@@ -4,6 +4,7 @@ import copy
 import logging
 import math
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,8 +166,8 @@ def solve_dataset(
 class _FileWorker:
     """Solves chunks of a file, each named by its first row."""
 
-    def __init__(self, held: list[Any], threads: int, device: str):
-        torch.set_num_threads(threads)
+    def __init__(self, held: list[Any], paths: Sequence[str], threads: int, device: str):
+        _prepare(paths, threads)
         self._chunks: Chunks = ray.get(held[0])
         self._chunks.solver = self._chunks.solver.to(device)
 
@@ -180,13 +181,19 @@ class _FileWorker:
 class _RowsWorker:
     """Solves the problems in the rows of a table."""
 
-    def __init__(self, held: list[Any], threads: int, device: str, seed: int):
-        torch.set_num_threads(threads)
+    def __init__(self, held: list[Any], paths: Sequence[str], threads: int, device: str, seed: int):
+        _prepare(paths, threads)
         solver, self._problem = ray.get(held[0])
         self._solver, self._seed = solver.to(device), seed
 
     def __call__(self, table: Any) -> Any:
         return solve_rows(self._solver, table, self._problem, self._seed)
+
+
+def _prepare(paths: Sequence[str], threads: int) -> None:
+    """Let a worker import what the process imports that sent the solver."""
+    sys.path += [path for path in paths if path not in sys.path]
+    torch.set_num_threads(threads)
 
 
 def _mapped(
@@ -198,7 +205,7 @@ def _mapped(
     dataset.context.execution_options.preserve_order = True
     return dataset.map_batches(
         worker,
-        fn_constructor_args=([held], share.threads, device, *more),
+        fn_constructor_args=([held], [path or os.getcwd() for path in sys.path], share.threads, device, *more),
         batch_size=size,
         batch_format="numpy" if size is None else "pyarrow",
         compute=ray.data.ActorPoolStrategy(size=share.workers),

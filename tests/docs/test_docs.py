@@ -103,11 +103,19 @@ def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
         if "--table" in arguments:
             problems.write_text("a,b,c\n1,,3\n4,5,\n")
         else:
-            np.savez(problems, x=np.zeros((4, entries)))
+            save_problems(problems, np.zeros((4, entries)))
         options = []
     code, said = ended([*arguments[1:], *options]), capsys.readouterr()
     # An energy trained for one iteration may solve nothing, which the command then says.
     assert code == 0 or "No problem was solved" in said.out, said.err
+
+
+def save_problems(path, x):
+    if path.suffix != ".parquet":
+        np.savez(path, x=x)
+        return
+    pa = pytest.importorskip("pyarrow")
+    pytest.importorskip("pyarrow.parquet").write_table(pa.table({"id": np.arange(len(x)), "x": x.tolist()}), path)
 
 
 @pytest.mark.parametrize("arguments", commands("make"), ids=" ".join)
@@ -160,6 +168,7 @@ def test_documents_show_the_results_that_are_committed(renderer):
         "docs/experiments/mutation.md": renderer.mutation,
         "docs/experiments/training.md": renderer.precision,
         "docs/paper.md": renderer.paper,
+        "docs/scale.md": renderer.scaling.scale,
         "docs/speed.md": renderer.speed,
     }
     for name, render in blocks.items():
