@@ -233,7 +233,8 @@ class AnswerFile:
 def _kind_of(name: str, kind: str, shape: list[int]) -> np.dtype:
     """The dtype of one row of an array, from ``progress.json``; a ValueError or TypeError for one that is none."""
     found = np.dtype((kind, tuple(shape)))
-    if not name.isidentifier() or found.base.kind not in "fiu" or (shape and name != "y"):
+    kinds = "iu" if name in ("steps", "status") else "fiu"
+    if not name.isidentifier() or found.base.kind not in kinds or (shape and name != "y"):
         raise ValueError(f"{name} cannot be {kind} {shape}")
     return found
 

@@ -248,7 +248,7 @@ def _quiet() -> Iterator[None]:
     context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     bars, level = context.enable_progress_bars, logger.level
     context.enable_progress_bars = False
-    logger.setLevel(logging.ERROR)
+    logger.setLevel(logging.CRITICAL)  # the error itself is raised
     try:
         yield
     finally:
@@ -273,7 +273,7 @@ def _own_errors() -> Iterator[None]:
     """Raise what went wrong in a worker as it was raised there."""
     try:
         yield
-    except RayError as error:
+    except (RayError, _WorkerError) as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, _WorkerError):
             cause = cause.cause if isinstance(cause, RayTaskError) and cause.cause is not cause else cause.__cause__
