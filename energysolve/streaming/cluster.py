@@ -275,8 +275,8 @@ def _own_errors() -> Iterator[None]:
         yield
     except (RayError, _WorkerError) as error:
         cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, _WorkerError):
-            cause = cause.cause if isinstance(cause, RayTaskError) and cause.cause is not cause else cause.__cause__
+        while isinstance(cause, RayTaskError) or not isinstance(cause, _WorkerError | None):
+            cause = cause.cause if isinstance(cause, RayTaskError) else cause.__cause__
         if cause is not None:
             raise cause.args[0] from error
         raise ConnectionError(f"The Ray cluster failed: {error}") from error
