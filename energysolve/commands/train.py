@@ -28,7 +28,6 @@ from .common import (
     task_help,
 )
 
-_EVALUATION_PROBLEMS = 1000
 _SCHEDULES: dict[str, type[Schedule]] = {"one-cycle": OneCycle, "constant": Constant, "cosine": Cosine}
 _CHECKPOINTING = ("checkpoint_every", "keep_checkpoints", "resume")
 _COMMAND = ("task", "preset", "energy", "output", "overwrite", "tracker", "device", *_CHECKPOINTING)
@@ -127,7 +126,7 @@ def _evaluate_and_save(
 ) -> None:
     """Solve fresh problems once, print the results, and save the solver with them."""
     generator = stream(f"evaluate {domain.name}", seed)
-    found = [evaluate(solver, task, name, _EVALUATION_PROBLEMS, generator) for name in task.difficulties]
+    found = [evaluate(solver, task, name, domain.problems, generator) for name in task.difficulties]
     print_evaluations(console, found, domain.paper_irem, task.error_name)
     results = {"evaluation": {each.difficulty: each.summary() for each in found}}
     solver.save_pretrained(folder, training={"command": command_line(), **about, **results})

@@ -22,6 +22,7 @@ from .analytic import (
 from .combinators import Mapped, SoftMin
 from .convex import Bowl, Logistic, Quadratic, Ridge
 from .graph import GINEEnergy, TripleEnergy
+from .image import ConvEnergy
 from .mlp import MLPEnergy
 from .structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
 
@@ -32,6 +33,7 @@ __all__ = [
     "Bowl",
     "Box3D",
     "BrownBadlyScaled",
+    "ConvEnergy",
     "FactoredCompletion",
     "FunctionEnergy",
     "GINEEnergy",
