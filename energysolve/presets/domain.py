@@ -86,6 +86,7 @@ class Domain:
         section: the half of the paper's experiments that it belongs to, ``"continuous"`` or ``"graphs"``.
         checks: returns measures of a solver's answers that need no target, by name: functions ``(x, y) -> (batch,)``.
         problems: the default number of fresh problems to evaluate on.
+        with_data: returns the task with the data in a folder of the user's, for tasks that take data.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Domain:
     section: str = "continuous"
     checks: Callable[[EnergySolver], Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = no_checks
     problems: int = 1000
+    with_data: Callable[[Any, Path], Task] | None = None
 
     def preset(self, name: str, method: str = "irem") -> Preset:
         """A preset by name, for the energy model or for one of the baselines.
@@ -123,9 +125,18 @@ class Domain:
             raise ValueError(f"There is no method {method!r}; the methods are: irem, {', '.join(self.baselines)}.")
         return self.method_presets.get(method) or baseline_preset(self.presets[name], self.baselines[method])
 
-    def task_at(self, preset: Preset) -> Task:
-        """The task at the size of a preset."""
-        return self.task(preset.size or self.size)
+    def task_at(self, preset: Preset, data: Path | None = None) -> Task:
+        """The task at the size of a preset, with the data in a folder if one is given.
+
+        Raises:
+            ValueError: for data if the task takes none.
+        """
+        task = self.task(preset.size or self.size)
+        if data is None:
+            return task
+        if self.with_data is None:
+            raise ValueError(f"{self.title} draws its problems at random and takes no folder of data.")
+        return self.with_data(task, data)
 
     def task_for(self, model: EnergySolver | Baseline) -> Task:
         """The task that a trained model solves."""

@@ -1,5 +1,6 @@
 """Image denoising."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,7 @@ DENOISE = Domain(
         "sigma": FileOption("Images: noise level, of 255; by default the energy finds it.", float),
         "reference": FileOption("Images: the clean image, or a folder of them, to compare with.", Path),
     },
+    with_data=lambda task, folder: replace(task, folder=str(folder)),
     harder="75",
     section="images",
     problems=50,
