@@ -51,7 +51,7 @@ def solve(
     ] = None,
     input: Annotated[
         Path | None,
-        Option(help="Problems to solve: .npz, .npy, .csv, .parquet or .arrow; or the task's own kind, such as a graph."),
+        Option(help="Problems to solve: .npz, .npy, .csv, .parquet or .arrow; or of the task's kind: graphs, images."),
     ] = None,
     chunk: Annotated[int | None, Option(min=1, help="Problems of --input to solve together; default 1024.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue an interrupted run over --input.")] = False,
