@@ -90,7 +90,8 @@ def solve_image(
             f"{type(solver.energy).__name__} finds the noise level by itself and takes none: leave out sigma."
         )
     parameter = next(solver.parameters(), torch.zeros(()))
-    pixels = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1) / white)).to(parameter)
+    precision = np.float64 if parameter.dtype == torch.float64 else np.float32
+    pixels = torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1), dtype=precision)).to(parameter) / white
     grey = len(pixels) == 1 or bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
     planes, factors = (pixels[:1], torch.ones(1)) if grey else _opponents(pixels)
     levels = None if sigma is None else (factors * (sigma / white)).to(parameter)
@@ -98,10 +99,10 @@ def solve_image(
     found = solved.y.squeeze(1)
     if not grey:
         found = _colours(found)
-    found = found.expand(len(pixels), -1, -1).permute(1, 2, 0).cpu().double().numpy() * white
+    answer = _like(image, found.expand(len(pixels), -1, -1).cpu().numpy(), white)
     estimated = None if solved.sigma is None else float(solved.sigma[0] / factors[0]) * white
     level = sigma if told else estimated
-    return Denoised(_like(image, found), solved.steps, solved.evaluations, solved.converged, level)
+    return Denoised(answer, solved.steps, solved.evaluations, solved.converged, level)
 
 
 def white_of(image: np.ndarray) -> float:
@@ -124,7 +125,7 @@ def _checked(image: Any, sigma: Any) -> tuple[float, np.ndarray]:
             f"Expected an image (H, W), (H, W, 1) or (H, W, 3), or with transparency (H, W, 2) or (H, W, 4), got shape "
             f"{image.shape}. Several images are solved one at a time."
         )
-    if not np.isfinite(image).all():
+    if np.issubdtype(image.dtype, np.floating) and not np.isfinite(image).all():
         raise ValueError("The image has pixels that are NaN or infinite; replace them first.")
     if sigma is not None and not (np.ndim(sigma) == 0 and 0 <= float(sigma) < np.inf):
         raise ValueError(f"sigma must be a finite number of 0 or more, got {sigma!r}.")
@@ -132,17 +133,16 @@ def _checked(image: Any, sigma: Any) -> tuple[float, np.ndarray]:
     return white_of(image), colours
 
 
-def _like(image: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """The answer in the shape and the dtype of the image, with its transparency."""
-    image = np.asarray(image)
-    if np.issubdtype(image.dtype, np.integer):
-        info = np.iinfo(image.dtype)
-        found = found.round().clip(info.min, info.max)
-    answer = image.copy()
-    if image.ndim == 2:
-        answer[...] = found[..., 0]
-    else:
-        answer[..., : found.shape[2]] = found
+def _like(image: Any, found: np.ndarray, white: float) -> np.ndarray:
+    """The colours ``(colours, H, W)`` in the shape and the dtype of the image, with its transparency."""
+    answer = np.array(image)
+    planes = answer[..., None] if answer.ndim == 2 else answer
+    for number, plane in enumerate(found):  # one at a time, which takes less memory
+        values = plane.astype(np.float64) * white
+        if np.issubdtype(answer.dtype, np.integer):
+            info = np.iinfo(answer.dtype)
+            values = values.round().clip(info.min, info.max)
+        planes[..., number] = values
     return answer
 
 
