@@ -21,8 +21,10 @@ from .analytic import (
 )
 from .combinators import Mapped, SoftMin
 from .convex import Bowl, Logistic, Quadratic, Ridge
+from .fields import FieldsEnergy
 from .graph import GINEEnergy, TripleEnergy
 from .mlp import MLPEnergy
+from .noise import NoiseLevel
 from .structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Box3D",
     "BrownBadlyScaled",
     "FactoredCompletion",
+    "FieldsEnergy",
     "FunctionEnergy",
     "GINEEnergy",
     "HelicalValley",
@@ -41,6 +44,7 @@ __all__ = [
     "MLPEnergy",
     "Mapped",
     "Matyas",
+    "NoiseLevel",
     "PowellSingular",
     "PreconditionedInverse",
     "Quadratic",
