@@ -28,7 +28,8 @@ class Noisy(NamedTuple):
         unit: ``(batch,)``, the standard deviation of the noise.
         filters: the filters, from blocks to blocks of pixels.
         mixing: ``(groups, filters)``.
-        weights: ``(groups, 1)``, of the potentials.
+        weights: ``(groups, 1)``, half those of the potentials.
+        near: ``(groups, 1)``, their derivatives by ``q`` near zero.
         ends: ``(groups, 1)``, where they become constant.
         inside: ``(16, 1, blocks)``, which pixels of the blocks lie within the image; None if all do.
     """
@@ -38,6 +39,7 @@ class Noisy(NamedTuple):
     filters: Tensor
     mixing: Tensor
     weights: Tensor
+    near: Tensor
     ends: Tensor
     inside: Tensor | None
 
@@ -133,7 +135,8 @@ class FieldsEnergy(Energy):
             inside = inside.reshape(_BLOCK**2, 1, -1)
         expanded = _on_blocks(self.filters())
         weights, ends = (each[:, None] for each in self.potentials())
-        return Noisy(image / _over(sigma), sigma, expanded, self.pooling(), weights, ends, inside)
+        near = (1 - 1 / ends) * weights / 2
+        return Noisy(image / _over(sigma), sigma, expanded, self.pooling(), weights / 2, near, ends, inside)
 
     def evaluate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, context: Noisy, y: Float[Tensor, "batch 1 height width"]
@@ -142,11 +145,10 @@ class FieldsEnergy(Energy):
             raise ValueError(f"expected answers {tuple(context.image.shape)} like the images, got {tuple(y.shape)}.")
         y = y / _over(context.unit)
         responses = _responses(y, context.filters, self.size)
-        pooled, ends = context.mixing @ responses.square(), context.ends
-        # H(r) = min(q, 1) / 2 + sqrt(max(q, 1)) - 1, whose derivative by q is finite at 0.
-        near = pooled.clamp(max=1) / 2 + pooled.clamp(min=1).sqrt() - 1
-        far = torch.minimum(pooled, ends.square()) / (2 * ends) + torch.maximum(pooled, ends.square()).sqrt() - ends
-        potential = context.weights * (near - far)
+        # Potentials are constant from b on; below, H(r) - b H(r / b) = (1 - 1 / b) q / 2 - max(r - 1, 0)^2 / 2.
+        pooled = torch.minimum(context.mixing @ responses.square(), context.ends.square())
+        beyond = pooled.clamp(min=1).sqrt() - 1  # in this order, for a finite derivative at 0
+        potential = context.near * pooled - context.weights * beyond.square()
         if context.inside is not None:
             potential = potential * context.inside
         energy = (y - context.image).square().flatten(1).sum(1) / 2 + potential.flatten(1).sum(1)
