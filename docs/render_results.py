@@ -7,7 +7,7 @@ The kinds of results are: ``solve``, the ``result.json`` of ``energysolve solve 
 same name (``docs/results/NAME.svg``) if there is one; ``overhead``, written by ``make bench``; ``settings``, written by
 ``docs/experiments/addition_settings.py``; ``precision``, from two runs of ``energysolve train``; ``compaction``,
 written by its benchmark; ``mutation``, written by ``docs/experiments/mutation.py``; those of the scripts in
-``docs/experiments``; and those of ``energysolve bench``.
+``docs/experiments``; ``float32``, written by its test; and those of ``energysolve bench``.
 """
 
 import json
@@ -364,6 +364,7 @@ def main() -> int:
         "README.md": render(results),
         "docs/experiments/addition.md": settings(results),
         "docs/choosing-an-optimizer.md": optimizers(results),
+        "docs/convergence.md": "\n\n".join(measurement(result) for _, result in load(results, "float32")),
         "docs/experiments/mutation.md": mutation(results),
         "docs/experiments/solvers.md": solvers(results),
         "docs/experiments/training.md": precision(results),

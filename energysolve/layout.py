@@ -88,6 +88,21 @@ class Layout(ABC):
         return tree_map(lambda leaf: self.expand(value, leaf) * leaf, tree)  # pyright: ignore
 
 
+def asks(leaf: Tensor) -> bool:
+    """Whether the host can look at the values of a tensor without waiting for a device, and outside compiled code."""
+    return leaf.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def all_of(mask: Tensor) -> bool:
+    """Whether every sample is known to be in the mask, see `asks`."""
+    return asks(mask) and bool(mask if mask.numel() == 1 else mask.all())  # a reduction takes ten times as long
+
+
+def none_of(mask: Tensor) -> bool:
+    """Whether no sample is known to be in the mask, see `asks`."""
+    return asks(mask) and not mask.any()
+
+
 LayoutFunction = Callable[[Any], Layout]
 """From the problems ``x`` to the layout of their answers."""
 

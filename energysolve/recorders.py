@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from .layout import Layout
+from .layout import Layout, all_of
 
 
 class Recorder(ABC):
@@ -69,7 +69,7 @@ class BestSoFar(Recorder):
 
     def update(self, state, free, energy, step):
         better = energy < state.energy
-        if energy.device.type == "cpu" and better.all():  # checking costs less than copying
+        if all_of(better):  # checking costs less than copying
             return _BestState(free, energy, step, state.layout)
         return _BestState(
             free=state.layout.where(better, free, state.free),

@@ -20,7 +20,7 @@ def complete_file(solver: EnergySolver, opened: ProblemFile, output: Path, seed:
         raise CommandError(f"A completed table is written to a .csv or .npz file; got {output}.")
     if output.exists() and not overwrite:
         raise CommandError(f"{output} exists. Choose another --output, or pass --overwrite.")
-    if output.exists() and output.samefile(opened.path):
+    if output.exists() and isinstance(opened.path, Path) and output.samefile(opened.path):
         raise CommandError(f"{output} is the input; choose another --output.")
     if len(opened.row_shape) != 1 or not opened.rows:
         shape = (opened.rows, *opened.row_shape)

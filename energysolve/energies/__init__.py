@@ -23,6 +23,7 @@ from .combinators import Mapped, SoftMin
 from .convex import Bowl, Logistic, Quadratic, Ridge
 from .fields import FieldsEnergy
 from .graph import GINEEnergy, TripleEnergy
+from .image import ConvEnergy
 from .mlp import MLPEnergy
 from .noise import NoiseLevel
 from .structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
@@ -34,6 +35,7 @@ __all__ = [
     "Bowl",
     "Box3D",
     "BrownBadlyScaled",
+    "ConvEnergy",
     "FactoredCompletion",
     "FieldsEnergy",
     "FunctionEnergy",

@@ -45,6 +45,13 @@ class Part(NamedTuple):
 
         return self._map(take, carry)
 
+    def evaluation(self, at: Evaluation) -> Evaluation:
+        """The evaluation of these samples."""
+        free, gradient = (
+            tree_map(lambda leaf: leaf.index_select(0, self.rows), tree) for tree in (at.free, at.gradient)
+        )
+        return Evaluation(free, at.energy.index_select(0, self.samples), gradient)
+
     def into(self, whole: Carry, carry: Carry) -> Carry:
         """The carry of the whole batch, with these samples taken from ``carry``."""
 
@@ -53,6 +60,11 @@ class Part(NamedTuple):
             return old.to(leaf.dtype).expand(size, *leaf.shape[1:]).index_copy(0, indices, leaf)
 
         return self._map(put, carry, whole)
+
+    def answers_into(self, whole: Carry, carry: Carry) -> Carry:
+        """Like `into`, but the optimizer's state stays that of ``whole``."""
+        without = [each._replace(optimizer_state=()) for each in (whole, carry)]
+        return self.into(*without)._replace(optimizer_state=whole.optimizer_state)
 
     def _map(self, function: Callable[..., Tensor], *carries: Carry) -> Carry:
         """Apply ``function(indices, size of the whole, leaf, ...)`` to every tensor of rows or of samples."""
@@ -102,21 +114,25 @@ def run_compacted(
         sync_every: the host counts the active samples every so many steps.
         observers: called with each new iterate of the whole batch and its index.
     """
-    first = carry.at
-    whole = run(descent, carry, steps, sync_every=sync_every, observers=observers, stop=_few_active)
+    first, layout = carry.at, descent.layout
+    members = torch.arange(layout.batch, device=carry.active.device)
+    carry = whole = run(descent, carry, steps, sync_every=sync_every, observers=observers, stop=_few_active)
     while True:
-        steps = range(int(whole.step), steps.stop)
-        samples = whole.active.nonzero().squeeze(1)
+        steps = range(int(carry.step), steps.stop)
+        samples = carry.active.nonzero().squeeze(1)
         if not (steps and len(samples)):
             return whole
-        part = Part(samples, descent.layout.select(samples)[1], descent.layout)
-        carry = part.of(whole)
-        alone = _agreeing(only, part, carry, part.of(whole._replace(at=first)).at)
+        inner, rows = layout.select(samples)
+        carry = Part(samples, rows, layout).of(carry)
+        members, layout = members[samples], inner
+        part = Part(members, descent.layout.select(members)[1], descent.layout)
+        alone = _agreeing(only, part, carry, part.evaluation(first))
         if alone is None:
-            return run(descent, whole, steps, sync_every=sync_every, observers=observers)
+            return run(descent, part.into(whole, carry), steps, sync_every=sync_every, observers=observers)
         watching = (partial(_show, observers, part, whole),) if observers else ()
         carry = run(alone, carry, steps, sync_every=sync_every, observers=watching, stop=_few_active)
-        whole = part.into(whole, carry)
+        # Nobody but observers looks at the optimizer's state of samples that have halted.
+        whole = part.into(whole, carry) if observers else part.answers_into(whole, carry)
 
 
 def _few_active(carry: Carry) -> bool:

@@ -146,9 +146,9 @@ class Objective:
                 self._check(energy)
                 if twice:
                     check_second_derivative(energy, leaves)
-                gradient = torch.autograd.grad(
-                    energy, leaves, torch.ones_like(energy), create_graph=self.track, allow_unused=True
-                )
+                # For one sample autograd supplies the one itself, in a fraction of the time.
+                ones = None if energy.numel() == 1 else torch.ones_like(energy)
+                gradient = torch.autograd.grad(energy, leaves, ones, create_graph=self.track, allow_unused=True)
             except RuntimeError as error:
                 explain(error)
                 raise

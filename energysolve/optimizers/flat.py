@@ -18,6 +18,8 @@ def flatten(tree: Any) -> Tensor:
 def unflatten(matrix: Tensor, like: Any) -> Any:
     """The tree with the structure and shapes of ``like`` that `flatten` maps to ``matrix``, without its padding."""
     leaves = tree_leaves(like)
+    if len(leaves) == 1 and matrix.numel() == leaves[0].numel():
+        return tree_unflatten(like, [matrix.view_as(leaves[0])])
     sizes = [leaf.shape[1:].numel() for leaf in leaves]
     parts = matrix[:, : sum(sizes)].split(sizes, 1)
     return tree_unflatten(like, [part.view_as(leaf) for part, leaf in zip(parts, leaves, strict=True)])

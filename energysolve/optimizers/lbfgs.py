@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_whole
-from ..layout import Dense, Layout
+from ..layout import Dense, Layout, asks, none_of
 from ..trees import tree_leaves
 from .base import InnerOptimizer, PerSample
 from .flat import combine, dot, flatten, padded, unflatten, unmoved
@@ -17,35 +17,37 @@ from .search import Search, decide
 class _Pairs(NamedTuple):
     """Inner products of the pairs of each sample, in the order of the slots of the ring.
 
+    The ring has one slot more than pairs. Into the free one goes the pair of the last step; if it is to be kept, the
+    slot of the oldest pair becomes the free one.
+
     ``R`` is the matrix of the products of steps with later changes of the gradient, upper triangular in the order of
     time. The inverse of a part of it that leaves out the oldest pairs is the same part of its inverse.
 
     Attributes:
-        inverse: ``(batch, m, m)``, of ``R``; zero where pairs are unknown.
-        slopes: ``(batch, m, m)``, the products of changes of the gradient with each other.
-        curvatures: ``(batch, m)``, the diagonal of ``R``.
+        inverse: ``(batch, m + 1, m + 1)``, of ``R``; zero where pairs are unknown, so in the free slot.
+        slopes: ``(batch, m + 1, m + 1)``, the products of changes of the gradient with each other.
+        curvatures: ``(batch, m + 1)``, the diagonal of ``R``.
         scale: ``(batch,)``, the initial inverse curvature.
-        known: ``(batch,)`` int64, how many pairs there are.
-        slot: ``(batch,)`` int64, where the next pair goes.
+        kept: ``(batch,)`` int64, how many pairs were kept so far, which tells the free slot.
     """
 
     inverse: Tensor
     slopes: Tensor
     curvatures: Tensor
     scale: Tensor
-    known: Tensor
-    slot: Tensor
+    kept: Tensor
 
 
 class LBFGSState(NamedTuple):
     """The state of `LBFGS`.
 
     Attributes:
-        stack: ``(rows, 2 m, columns)``, the last steps, and the changes of the gradient along them, each in a ring.
+        stack: ``(rows, m + 1, 2, columns)``, a ring of the last steps and the changes of the gradient along them.
         point: ``(rows, columns)``, the iterate from which the last step was proposed.
         gradient: ``(rows, columns)``, the gradient there.
         pairs: `_Pairs` of each sample.
         search: `Search` of each sample.
+        trials: 0-d int64, how many steps were proposed so far.
     """
 
     stack: Tensor
@@ -53,6 +55,7 @@ class LBFGSState(NamedTuple):
     gradient: Tensor
     pairs: PerSample
     search: PerSample
+    trials: Tensor
 
 
 @dataclass(frozen=True)
@@ -82,32 +85,34 @@ class LBFGS(InnerOptimizer):
         return self.begin(free, Dense(len(tree_leaves(free)[0])))
 
     def begin(self, free, layout):
-        point, m = padded(flatten(free)), self.memory
+        point, slots = padded(flatten(free)), self.memory + 1
         one = point.new_ones(layout.batch)
-        none = torch.zeros_like(one, dtype=torch.int64)
-        inverse, slopes = one.new_zeros(2, layout.batch, m, m)
-        pairs = _Pairs(inverse, slopes, one.new_zeros(layout.batch, m), one, none, none)
-        stack = point.new_zeros(len(point), 2 * m, point.shape[1])
-        return LBFGSState(stack, point, torch.zeros_like(point), PerSample(pairs), PerSample(Search.begin(one)))
+        kept = torch.zeros_like(one, dtype=torch.int64)
+        inverse, slopes = one.new_zeros(2, layout.batch, slots, slots)
+        pairs = _Pairs(inverse, slopes, one.new_zeros(layout.batch, slots), one, kept)
+        stack = point.new_zeros(len(point), slots, 2, point.shape[1])
+        none, search = torch.zeros((), dtype=torch.int64, device=one.device), Search.begin(one)
+        return LBFGSState(stack, point, torch.zeros_like(point), PerSample(pairs), PerSample(search), none)
 
     def step(self, at, state, evaluate):
         layout = evaluate.layout
         point, gradient = padded(flatten(at.free)), padded(flatten(at.gradient))
-        state, along, square = _with_new_pair(state, point, gradient, layout, evaluate.overwrites)
+        state, along = _with_new_pair(state, point, gradient, layout, evaluate.overwrites)
         pairs, search = state.pairs.value, state.search.value
         direction = _direction(state, gradient, along, layout)
-        slope = dot(layout, gradient, direction)
-        # The gradient itself where the direction does not descend, and for a fresh start after many refusals.
-        afresh = ~(slope < 0) | (search.refusals == _AFRESH)
-        direction = torch.where(layout.spread(afresh.unsqueeze(1)), -gradient, direction)
-        slope = torch.where(afresh, -square, slope)
-        pairs = _forgotten(pairs, afresh)
-        # A step along a gradient of which nothing is known has the length 1.
-        afresh = afresh | search.length.isnan()
-        length = torch.where(afresh, torch.where(afresh, square, 1).rsqrt(), search.length)
+        slope, length = dot(layout, gradient, direction), search.length
+        # The gradient itself where the direction does not descend, for a fresh start after many refusals, and at first.
+        afresh = ~(slope < 0) | (search.refusals == _AFRESH) | length.isnan()
+        if not none_of(afresh):
+            square = dot(layout, gradient, gradient)
+            direction = torch.where(layout.spread(afresh.unsqueeze(1)), -gradient, direction)
+            slope = torch.where(afresh, -square, slope)
+            pairs = _forgotten(pairs, afresh)
+            # A step along a gradient of which nothing is known has the length 1.
+            length = torch.where(afresh, torch.where(afresh, square, 1).rsqrt(), length)
         candidate = torch.addcmul(point, layout.spread(length.unsqueeze(1)), direction)
         search = search._replace(length=length, slope=length * slope)
-        state = state._replace(pairs=PerSample(pairs), search=PerSample(search))
+        state = state._replace(pairs=PerSample(pairs), search=PerSample(search), trials=state.trials + 1)
         return unflatten(candidate, at.free), state
 
     def accept(self, at, trial, state):
@@ -115,7 +120,9 @@ class LBFGS(InnerOptimizer):
         assert layout is not None
         moved = padded(flatten(trial.free)) - state.point
         slope = dot(layout, padded(flatten(trial.gradient)), moved)
-        lost = unmoved(layout, moved)
+        lost = slope == 0
+        if not none_of(lost):
+            lost = unmoved(layout, moved)
         accepted, search = decide(state.search.value, at.energy, trial.energy, slope, lost)
         return accepted, state._replace(search=PerSample(search))
 
@@ -125,7 +132,7 @@ class LBFGS(InnerOptimizer):
         point, gradient = padded(flatten(at.free)), padded(flatten(at.gradient))
         state, *_ = _with_new_pair(state, point, gradient, layout)
         # A sample may have forgotten its pairs when a candidate was refused, which is not repeated.
-        forgot = (saved.search.value.refusals > 0) & (saved.pairs.value.known == 0)
+        forgot = (saved.search.value.refusals > 0) & (saved.pairs.value.inverse == 0).flatten(1).all(1)
         pairs = _forgotten(state.pairs.value, forgot)
         return state._replace(pairs=PerSample(pairs), search=saved.search)
 
@@ -139,77 +146,89 @@ _AFRESH = 10
 
 def _forgotten(pairs: _Pairs, samples: Tensor) -> _Pairs:
     """Without the pairs of ``samples``, ``(batch,)`` bool."""
-    inverse = torch.where(samples.view(-1, 1, 1), 0, pairs.inverse)
-    return pairs._replace(inverse=inverse, known=torch.where(samples, 0, pairs.known))
+    return pairs._replace(inverse=torch.where(samples.view(-1, 1, 1), 0, pairs.inverse))
+
+
+def _used(state: LBFGSState) -> int:
+    """Of the slots of the ring, the first ones that may hold a pair: at most one is filled in each trial.
+
+    The number of trials is the same for a sample in a batch and alone, so that products round alike.
+    """
+    slots = state.stack.shape[1]
+    # Repeated steps may have different numbers of trials.
+    return min(2 + int(state.trials), slots) if asks(state.trials) and not state.trials.ndim else slots
 
 
 def _with_new_pair(
     state: LBFGSState, point: Tensor, gradient: Tensor, layout: Layout, overwrites: bool = False
-) -> tuple[LBFGSState, Tensor, Tensor]:
+) -> tuple[LBFGSState, Tensor]:
     """The state at ``point``, with the pair of the step to it for the samples that moved and met positive curvature.
 
     Returns:
-        The state, the inner products ``(batch, 2, m)`` of the gradient with the steps and with the changes of the
-        gradient, and the square of its norm, ``(batch,)``.
+        The state, and the inner products ``(batch, used slots, step or change)`` of the gradient with the pairs.
     """
     pairs: _Pairs = state.pairs.value
-    m = pairs.inverse.shape[-1]
-    latest = torch.stack([point - state.point, gradient - state.gradient, gradient], 1)
-    gram = layout.sums(torch.bmm(latest, latest.mT).flatten(1)).view(-1, 3, 3)
-    length, square, curvature = gram[:, 0, 0], gram[:, 1, 1], gram[:, 0, 1]
-    new = curvature > 1e-10 * (square * length).sqrt()
-    # Products with the known pairs, and with the new one in its slot: (batch, change or gradient, step or change, m).
-    both = layout.sums(torch.bmm(latest[:, 1:], state.stack.mT).flatten(1)).view(-1, 2, 2, m)
-    here = (torch.arange(m, device=new.device) == pairs.slot.unsqueeze(1)) & new.unsqueeze(1)
-    both = torch.where(here.view(-1, 1, 1, m), gram[:, 1:, :2].unsqueeze(3), both)
-    earlier = torch.where(here, 0, both[:, 0, 0]).unsqueeze(2)
+    slots, used = state.stack.shape[1], _used(state)
+    free = (pairs.kept % slots).unsqueeze(1)
+    step, change = point - state.point, gradient - state.gradient
+    stack = state.stack if overwrites else state.stack.clone()
+    _write(stack, step, change, layout.spread(free))
+    # Products with the pairs, the new one among them: (batch, slot, step or change, change or gradient).
+    latest = torch.stack([change, gradient], 1)
+    products = layout.sums(torch.bmm(_matrix(stack, used), latest.mT).flatten(1)).view(-1, used, 2, 2)
+    turns, along = products.unbind(3)
+    curvature, square = turns.gather(1, free.unsqueeze(2).expand(-1, 1, 2)).squeeze(1).unbind(1)
+    new = curvature > 1e-10 * square.sqrt() * layout.norm((step,))
     reciprocal = torch.where(new, curvature, 1).reciprocal().unsqueeze(1)
-    column = torch.where(here, reciprocal, torch.bmm(pairs.inverse, earlier).squeeze(2) * -reciprocal)
-    updated = _Pairs(
-        inverse=_replaced(pairs.inverse, pairs.slot, new, torch.where(here, reciprocal, 0), column, overwrites),
-        slopes=_replaced(pairs.slopes, pairs.slot, new, both[:, 0, 1], both[:, 0, 1], overwrites),
+    column = torch.bmm(pairs.inverse[:, :used, :used], turns[:, :, :1]).squeeze(2) * -reciprocal
+    here = torch.arange(slots, device=free.device) == free
+    column = torch.where(here[:, :used], reciprocal, column)
+    inverse, slopes = (each if overwrites else each.clone() for each in (pairs.inverse, pairs.slopes))
+    rows, columns = _slot(free, used)
+    inverse[:, :used, :used].scatter_(2, columns, column.unsqueeze(2))
+    slopes[:, :used, :used].scatter_(1, rows, turns[:, :, 1:].mT).scatter_(2, columns, turns[:, :, 1:])
+    kept = pairs.kept + new
+    rows, columns = _slot((kept % slots).unsqueeze(1), used)
+    inverse[:, :used, :used].scatter_(1, rows, 0.0).scatter_(2, columns, 0.0)
+    updated = pairs._replace(
+        inverse=inverse,
+        slopes=slopes,
         curvatures=torch.where(here, curvature.unsqueeze(1), pairs.curvatures),
         scale=torch.where(new, curvature / torch.where(new, square, 1), pairs.scale),
-        known=torch.where(new, (pairs.known + 1).clamp(max=m), pairs.known),
-        slot=torch.where(new, (pairs.slot + 1) % m, pairs.slot),
+        kept=kept,
     )
-    stack = state.stack if overwrites else state.stack.clone()
-    _write(stack, latest[:, :2], layout.spread(torch.stack([pairs.slot, new.long()], 1)))
-    return LBFGSState(stack, point, gradient, PerSample(updated), state.search), both[:, 1], gram[:, 2, 2]
+    return LBFGSState(stack, point, gradient, PerSample(updated), state.search, state.trials), along
 
 
-def _replaced(matrix: Tensor, slot: Tensor, new: Tensor, row: Tensor, column: Tensor, overwrites: bool) -> Tensor:
-    """The matrix ``(batch, m, m)`` with a row and column ``(batch, m)`` in the slot of the samples that are ``new``."""
-    places = [(axis, slot.view(-1, 1, 1).expand_as(values.unsqueeze(axis))) for axis, values in ((1, row), (2, column))]
-    if_new = new.view(-1, 1, 1)
-    values = [
-        torch.where(if_new, values.unsqueeze(axis), matrix.gather(axis, index))
-        for (axis, index), values in zip(places, (row, column), strict=True)
-    ]
-    matrix = matrix if overwrites else matrix.clone()
-    for (axis, index), each in zip(places, values, strict=True):
-        matrix.scatter_(axis, index, each)
-    return matrix
+def _slot(slot: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The indices at which `scatter_` finds the row and the column of a slot ``(batch, 1)`` of each sample."""
+    return slot.unsqueeze(2).expand(-1, 1, size), slot.unsqueeze(2).expand(-1, size, 1)
 
 
-def _write(stack: Tensor, pair: Tensor, where: Tensor) -> None:
-    """Write a pair into the slots ``where[:, 0]`` of the rows at which ``where[:, 1]`` is not 0."""
-    count, slots, columns = stack.shape
-    first = torch.arange(0, count * slots, slots, device=stack.device) + where[:, 0]
-    index = torch.stack([first, first + slots // 2], 1).flatten()
+def _matrix(stack: Tensor, used: int) -> Tensor:
+    """The pairs in the first slots as ``(rows, 2 used, columns)``."""
+    return stack[:, :used].flatten(1, 2)
+
+
+def _write(stack: Tensor, step: Tensor, change: Tensor, slot: Tensor) -> None:
+    """Write a pair into the slot ``(rows, 1)`` of each row."""
+    count, slots, _, columns = stack.shape
+    first = torch.arange(0, 2 * count * slots, 2 * slots, device=stack.device) + 2 * slot.squeeze(1)
     flat = stack.view(-1, columns)
-    old = flat.index_select(0, index).view_as(pair)
-    flat.index_copy_(0, index, torch.where(where[:, 1].view(-1, 1, 1) > 0, pair, old).flatten(0, 1))
+    flat.index_copy_(0, first, step)
+    flat.index_copy_(0, first + 1, change)
 
 
 def _direction(state: LBFGSState, gradient: Tensor, along: Tensor, layout: Layout) -> Tensor:
     """``-H gradient``, ``(rows, columns)``, by the compact form of the inverse (Byrd, Nocedal and Schnabel, 1994)."""
     pairs: _Pairs = state.pairs.value
+    used = along.shape[1]
+    inverse, slopes = pairs.inverse[:, :used, :used], pairs.slopes[:, :used, :used]
     scale = pairs.scale.view(-1, 1, 1)
-    with_steps, with_slopes = along.unsqueeze(3).unbind(1)
-    u = torch.bmm(pairs.inverse, with_steps)
-    inner = torch.bmm(pairs.slopes, u) - with_slopes
-    v = torch.bmm(pairs.inverse.mT, torch.addcmul(scale * inner, pairs.curvatures.unsqueeze(2), u))
-    weights = torch.cat([-v, scale * u], 1).squeeze(2)
-    along_pairs = combine(layout, state.stack, weights)
+    with_steps, with_slopes = along.unsqueeze(2).unbind(3)
+    u = torch.bmm(inverse, with_steps)
+    inner = torch.bmm(slopes, u) - with_slopes
+    v = torch.bmm(inverse.mT, torch.addcmul(scale * inner, pairs.curvatures[:, :used].unsqueeze(2), u))
+    weights = torch.cat([-v, scale * u], 2).flatten(1)
+    along_pairs = combine(layout, _matrix(state.stack, used), weights)
     return torch.addcmul(along_pairs, layout.spread(-pairs.scale.unsqueeze(1)), gradient)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..layout import all_of, none_of
+
 ARMIJO = 1e-4
 """The share of the decrease predicted by the slope that a step must bring (Nocedal and Wright, Section 3.1)."""
 _LEAST, _MOST = 0.1, 0.5
@@ -59,10 +61,12 @@ def sufficient(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor, ro
         new_slope: along the step at the candidate.
         rounded: see `within_rounding`.
     """
-    falls = new <= energy + ARMIJO * slope
+    falls = (slope < 0) & (new <= energy + ARMIJO * slope)
+    if none_of(rounded):
+        return falls
     flatter = (new_slope.abs() <= 0.9 * slope.abs()) & (new <= energy + rounding(energy))
     downhill = (new_slope < 0) & (new <= energy)
-    return (slope < 0) & torch.where(rounded, flatter | downhill, falls)
+    return torch.where(rounded, (slope < 0) & (flatter | downhill), falls)
 
 
 def shortened(energy: Tensor, new: Tensor, slope: Tensor, new_slope: Tensor) -> Tensor:
@@ -96,8 +100,10 @@ def decide(
     slope = search.slope
     rounded = within_rounding(energy, slope)
     accepted = sufficient(energy, new, slope, new_slope, rounded) & ~lost
-    shorter = search.length * shortened(energy, new, slope, new_slope)
     longer = torch.where(new_slope > slope, 1.0, grown * search.length)
+    if all_of(accepted):
+        return accepted, Search(longer, slope, torch.zeros_like(search.refusals), torch.zeros_like(accepted))
+    shorter = search.length * shortened(energy, new, slope, new_slope)
     refusals = torch.where(accepted, 0, search.refusals + 1)
     stalled = ~accepted & (lost | (rounded & (refusals >= 3)) | (refusals >= REFUSALS) | (slope == 0))
     return accepted, Search(torch.where(accepted, longer, shorter), slope, refusals, stalled)

@@ -5,13 +5,17 @@ the number of valid rows, and the settings from which they were computed. Rows a
 counted; bytes beyond the counted rows are overwritten. The file itself appears whole at the end.
 """
 
+import csv
+import io
 import json
 import math
 import os
+import re
 import reprlib
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,8 +23,8 @@ import numpy as np
 
 from ..files import write_json
 from ..solution import Status
+from .base import ProblemFile
 
-ARRAYS = ("y", "energy", "steps", "status")
 FORMAT_VERSION = 1
 
 _PROGRESS = "progress.json"
@@ -38,8 +42,11 @@ class AnswerFile:
 
     def __init__(self, output: Path, *, resume: bool, overwrite: bool):
         writers = {".npz": self._write_arrays, ".csv": self._write_table}
+        writers |= dict.fromkeys((".parquet", ".arrow", ".feather"), self._write_columns)
         if output.suffix.lower() not in writers:
-            raise ValueError(f"Answers are written to {' or '.join(writers)} files; got {output}.")
+            raise ValueError(f"Answers are written to {', '.join(writers)} files; got {output}.")
+        if writers[output.suffix.lower()] == self._write_columns:
+            _column_writer()  # an ImportError before anything is solved
         if resume and overwrite:
             raise ValueError("resume continues an interrupted run and overwrite discards it: choose one of them.")
         self.folder = output.with_name(f"{output.name}.partial")
@@ -115,17 +122,20 @@ class AnswerFile:
             total, count, most = total + kept.sum(), count + len(kept), max([most, *kept])
         return (total / count, most) if count else (math.nan, math.nan)
 
-    def finish(self) -> None:
-        """Write the whole file, and remove the folder. If that raises an OSError, the answers stay in the folder."""
+    def finish(self, problems: ProblemFile) -> None:
+        """Write the whole file, and remove the folder. If that raises an OSError, the answers stay in the folder.
+
+        The columns of the problems that are kept are read a second time, and written beside the answers.
+        """
         with self._keeping():
             with open(self.folder / _WHOLE, "wb") as file:
-                self._write(file)
+                self._write(file, problems)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(self.folder / _WHOLE, self._output)
         self._remove_folder()
 
-    def _write_arrays(self, file: IO[bytes]) -> None:
+    def _write_arrays(self, file: IO[bytes], problems: ProblemFile) -> None:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
             for name, kind in self._kinds.items():
                 shape, descr = (self.rows, *kind.shape), np.lib.format.dtype_to_descr(kind.base)
@@ -135,19 +145,40 @@ class AnswerFile:
                     for (block,) in self._blocks((name,)):
                         member.write(block.tobytes())
 
-    def _write_table(self, file: IO[bytes]) -> None:
+    def _write_table(self, file: IO[bytes], problems: ProblemFile) -> None:
         columns = math.prod(self._kinds["y"].shape)
         names = tuple(self._kinds)  # y first
-        file.write((",".join([*(f"y{column}" for column in range(columns)), *names[1:]]) + "\n").encode())
-        for y, *rest in self._blocks(names):
-            for answer, *numbers in zip(y.reshape(len(y), columns), *rest, strict=True):
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="", write_through=True)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*problems.kept, *(f"y{column}" for column in range(columns)), *names[1:]])
+        for kept, (y, *rest) in zip(self._kept(problems, _BLOCK), self._blocks(names), strict=True):
+            given = zip(*kept.values(), strict=True) if kept else repeat((), len(y))
+            for keys, answer, *numbers in zip(given, y.reshape(len(y), columns), *rest, strict=True):
                 # str of a NumPy number is the shortest text from which the same number is read.
-                file.write((",".join(map(str, [*answer, *numbers])) + "\n").encode())
+                writer.writerow([*keys, *map(str, [*answer, *numbers])])
+        text.detach()
 
-    def _blocks(self, names: tuple[str, ...]) -> Iterator[list[np.ndarray]]:
+    def _kept(self, problems: ProblemFile, size: int) -> Iterator[Mapping[str, Any]]:
+        """The columns of the problems that are kept, as lists."""
+        if not problems.kept:
+            yield from repeat({}, -(-self.rows // size))
+            return
+        for block in problems.kept_blocks(size):
+            yield {name: column if isinstance(column, list) else column.to_pylist() for name, column in block.items()}
+
+    def _write_columns(self, file: IO[bytes], problems: ProblemFile) -> None:
+        written, kept = _column_writer(), problems.kept
+        row = sum(kind.itemsize for kind in self._kinds.values())
+        size = max(1, min(1 << 16, written.GROUP_BYTES // row))
+        arrays = (dict(zip(self._kinds, found, strict=True)) for found in self._blocks(tuple(self._kinds), size))
+        given = problems.kept_blocks(size) if kept else repeat({}, -(-self.rows // size))
+        suffix = self._output.suffix.lower()
+        written.write_columns(file, suffix, self._kinds, zip(given, arrays, strict=True), kept)
+
+    def _blocks(self, names: tuple[str, ...], size: int = _BLOCK) -> Iterator[list[np.ndarray]]:
         """The valid rows of some arrays, a block at a time."""
-        for first in range(0, self.rows, _BLOCK):
-            yield [self._read(name, first, min(_BLOCK, self.rows - first)) for name in names]
+        for first in range(0, self.rows, size):
+            yield [self._read(name, first, min(size, self.rows - first)) for name in names]
 
     def _read(self, name: str, first: int, count: int) -> np.ndarray:
         kind = self._kinds[name]
@@ -193,6 +224,33 @@ class AnswerFile:
                 f"Cannot write {error.filename or self.folder}: {error.strerror or error}. The first {kept} answers "
                 f"are kept in {self.folder}; once the cause is removed, continue with resume=True (--resume)."
             ) from error
+
+
+def _column_writer() -> Any:
+    """The module that writes columns; an ImportError without pyarrow."""
+    try:
+        from . import column_answers
+    except ImportError as error:
+        raise ImportError("Parquet and Arrow files need pyarrow: pip install 'energysolve[parquet]'.") from error
+    return column_answers
+
+
+def check_kept(output: Path, problems: ProblemFile, names: Collection[str]) -> None:
+    """Raise a ValueError for columns of problems that cannot be written beside the answers, the arrays ``names``."""
+    suffix = output.suffix.lower()
+    if suffix == ".npz":
+        if problems.kept and problems.keeps_by_request:
+            raise ValueError(f"{output} is a file of arrays; columns are kept in .csv, .parquet and .arrow files.")
+        return
+    taken = [name for name in problems.kept if name in names or (suffix == ".csv" and re.fullmatch(r"y\d+", name))]
+    if taken:
+        raise ValueError(
+            f"The column {taken[0]!r} of {problems.path} has the name of a column of answers. Rename it, or name the "
+            "columns to keep: keep=[...] (--keep)."
+        )
+    nested = [name for name, kind in problems.kept.items() if suffix == ".csv" and getattr(kind, "num_fields", 0)]
+    if nested:
+        raise ValueError(f"The column {nested[0]!r} of {problems.path} is nested, which no .csv file can hold.")
 
 
 def _differences(then: Any, now: Any) -> str:

@@ -8,22 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..checks import check_whole
 from ..differentiation import Detached
 from ..files import tensors_digest
 from ..recorders import Nothing
-from ..seeding import stream
 from ..solver import PARTS, EnergySolver
 from ..version import __version__
-from .answers import ARRAYS, AnswerFile
+from .answers import AnswerFile, check_kept
+from .chunks import ARRAYS, Chunks, Engine, InProcess, Measure, kind_of
 from .problems import ProblemFile, open_problems
-
-Measure = Callable[[Tensor, Tensor], Tensor]
-"""``measure(x, y) -> (batch,)``: a number for each answer ``y`` to a problem ``x``."""
 
 _NO_SETTINGS = ("energy", "differentiation", "recorder", "select", "sync_every")
 """Parts of a solver that change no answer, and the energy, whose weights are compared."""
@@ -59,6 +55,7 @@ def solve_file(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
     measures: Mapping[str, Measure] | None = None,
+    engine: Engine | None = None,
 ) -> Summary:
     """Solve the problems in a file of any length, and write the answers to a file in the same order::
 
@@ -71,16 +68,19 @@ def solve_file(
     Args:
         solver: a solver with an initializer.
         input: an ``.npz`` or ``.npy`` file with an array ``(problems, ...)`` of real numbers, a ``.csv`` file with one
-            problem per line, or a file opened by `open_problems`. Problems are converted to the dtype of the energy's
-            parameters.
+            problem per line, a ``.parquet`` or ``.arrow`` file with a column of lists or several of numbers, or a file
+            opened by `open_problems`. Problems are converted to the dtype of the energy's parameters.
         output: an ``.npz`` file, with the arrays ``y (problems, ...)``, ``energy``, ``steps`` and ``status``
-            ``(problems,)``, or a ``.csv`` file with those columns.
+            ``(problems,)``, or a ``.csv``, ``.parquet`` or ``.arrow`` file with those columns, beside the columns of
+            the input that are kept.
         chunk: the number of problems solved together.
         seed: determines the initial answers of each chunk, together with the chunk's position in the file.
         resume: continue an interrupted run, if there is one.
         overwrite: replace the output, and discard an interrupted run.
         progress: called as ``progress(solved, problems)``, once before the first chunk and after each chunk.
         measures: further numbers of each answer by name, written to the output: functions of problems and answers.
+        engine: what solves the chunks; by default this process. `energysolve.streaming.cluster.Ray` solves them on
+            many cores, GPUs or machines. A run can be resumed by another engine.
 
     Raises:
         FileNotFoundError: if the input does not exist.
@@ -93,43 +93,24 @@ def solve_file(
     check_whole("solve_file", least=1, chunk=chunk)
     problems = input if isinstance(input, ProblemFile) else open_problems(input)
     _check_shape(solver, problems)
-    if Path(output).exists() and Path(output).samefile(problems.path):
+    if isinstance(problems.path, Path) and Path(output).exists() and Path(output).samefile(problems.path):
         raise ValueError(f"{output} is the input; choose another output.")
     answers = AnswerFile(Path(output), resume=resume, overwrite=overwrite)
+    check_kept(Path(output), problems, (*ARRAYS, *(measures or {})))
     solver = solver.replace(differentiation=Detached(), recorder=Nothing())
-    answers.begin(_settings(solver, problems, chunk, seed, measures or {}))
+    engine, measures = engine or InProcess(), measures or {}
+    answers.begin(_settings(solver, problems, chunk, seed, measures, engine))
     resumed = answers.rows
     report = progress or (lambda done, total: None)
     report(resumed, problems.rows)
-    for block in problems.blocks(resumed, chunk):
-        answers.append(_solved(solver, block, stream(f"solve file {answers.rows}", seed), measures or {}))
+    firsts = range(resumed, max(problems.rows, 1), chunk)
+    for found in engine(Chunks(solver, problems, chunk, seed, measures), firsts):
+        answers.append(found)
         report(answers.rows, problems.rows)
     counts = {status.name.lower(): count for status, count in answers.counts().items()}
-    found = {name: answers.measured(name) for name in measures or {}}
-    answers.finish()
+    found = {name: answers.measured(name) for name in measures}
+    answers.finish(problems)
     return Summary(problems.rows, **counts, resumed=resumed, seconds=time.perf_counter() - started, measures=found)
-
-
-def _solved(
-    solver: EnergySolver, block: np.ndarray, generator: torch.Generator, measures: Mapping[str, Measure]
-) -> dict[str, np.ndarray]:
-    dtype, device = _kind(solver)
-    x = torch.from_numpy(block.astype(np.float64)).to(dtype).to(device)
-    with torch.no_grad():
-        solution = solver.minimize(x, generator=generator)
-    if not isinstance(solution.y, Tensor) or len(solution.y) != len(block):
-        raise ValueError("The answers to a file of problems must be one tensor with one row per problem.")
-    found = {name: getattr(solution, name).cpu() for name in ARRAYS}
-    found |= {name: measure(x, solution.y).cpu() for name, measure in measures.items()}
-    # NumPy has no bfloat16.
-    return {name: (each.float() if each.dtype is torch.bfloat16 else each).numpy() for name, each in found.items()}
-
-
-def _kind(solver: EnergySolver) -> tuple[torch.dtype, torch.device]:
-    """Dtype and device of the energy's parameters; the defaults for an energy without parameters."""
-    floating = (parameter for parameter in solver.parameters() if parameter.is_floating_point())
-    like = next(floating, torch.empty(0, device="cpu"))
-    return like.dtype, like.device
 
 
 def _check_shape(solver: EnergySolver, problems: ProblemFile) -> None:
@@ -143,20 +124,21 @@ def _check_shape(solver: EnergySolver, problems: ProblemFile) -> None:
 
 
 def _settings(
-    solver: EnergySolver, problems: ProblemFile, chunk: int, seed: int, measures: Mapping[str, Measure]
+    solver: EnergySolver, problems: ProblemFile, chunk: int, seed: int, measures: Mapping[str, Measure], engine: Engine
 ) -> dict[str, Any]:
     """Everything that the answers depend on, as plain JSON; functions are compared by name only."""
-    dtype, device = _kind(solver)
+    dtype, device = kind_of(solver)
     return {
         "chunk": chunk,
         "seed": seed,
         "problems": problems.digest(),
+        "reading": problems.reading,
         "energy": type(solver.energy).__name__ if isinstance(solver.energy, nn.Module) else _described(solver.energy),
         "weights": tensors_digest(solver.state_dict()),
         **({"measures": list(measures)} if measures else {}),
         "solver": {name: _described(getattr(solver, name)) for name in PARTS if name not in _NO_SETTINGS},
         "dtype": str(dtype),
-        "device": device.type,
+        "device": engine.device or device.type,
         "versions": {"energysolve": __version__, "torch": torch.__version__},
     }
 

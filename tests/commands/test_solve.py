@@ -131,7 +131,7 @@ def test_an_interrupted_file_is_resumed(run, model, problems, tmp_path, monkeypa
         (["--input", "problems.npz"], "--output answers.npz"),
         (["--input", "problems.npz", "--output", "a.npz", "--chunk", "0"], "--chunk"),
         (["--input", "problems.npz", "--output", "a.npz", "--resume", "--overwrite"], "choose one"),
-        (["--input", "problems.npz", "--output", "a.txt"], ".npz or .csv"),
+        (["--input", "problems.npz", "--output", "a.txt"], ".npz, .csv, .parquet"),
         (["--input", "problems.npz", "--output", "there.npz"], "there.npz exists"),
         (["--input", "problems.npz", "--output", "there.npz/a.npz"], "irectory"),
         (["--input", "missing.npz", "--output", "a.npz"], "no file missing.npz"),

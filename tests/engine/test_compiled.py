@@ -15,6 +15,7 @@ from energysolve.engine.loop import Descent
 from energysolve.engine.objective import Objective
 
 torch.set_num_threads(1)
+torch.manual_seed(0)
 
 @halting
 def own(info):
@@ -43,6 +44,7 @@ import torch
 from energysolve import *
 
 torch.set_num_threads(1)
+torch.manual_seed(0)
 energy = MLPEnergy(6, 4, width=8)
 solver = EnergySolver(energy, SGD(1.0), init=Uniform((4,)), halting=EnergyChange(rtol=1e-3).patience(2), max_steps=30)
 for _ in range(2):

@@ -1,6 +1,10 @@
-"""Float32 against float64: searches end where the precision ends, and do not run on there."""
+"""Float32 against float64: searches end where the precision ends, and do not run on there.
+
+python tests/external/test_float32.py    # writes docs/results/float32.json
+"""
 
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -8,11 +12,15 @@ import torch
 from torch import Tensor
 
 from energysolve import Energy, EnergySolver, Never, NewtonCG, Solution, Status
+from energysolve.benchmarks.report import Bound
 from energysolve.energies.analytic import AnalyticEnergy
+from energysolve.files import write_json
 from energysolve.layout import Dense
+from energysolve.provenance import environment
 from energysolve.testing.problems import problems
 from energysolve.trees import tree_leaves, tree_map
 
+RESULTS = Path(__file__).parents[2] / "docs" / "results" / "float32.json"
 DRAWS = 50
 """Of each problem, 1,000 in all."""
 PROBLEMS = {problem.name: problem for problem in problems()}
@@ -104,3 +112,68 @@ def test_float32_takes_no_more_evaluations_than_float64():
     assert len(single) == 1000
     assert single.mean() <= 1.3 * double.mean()
     assert (single / double).log().mean().exp() <= 1.3
+
+
+def row(name: str) -> dict[str, Any]:
+    """The draws of one problem: evaluations, statuses, and gradients over those that float32 can reach."""
+    case = drawn(name)
+    found, initial = case.single, gradient_norm(case, case.y)
+    last = solve(case.energy, case.x, case.y, torch.float32, halting=Never())
+    by_default, without = (
+        (gradient_norm(case, y) / within_reach(case, y)).nan_to_num(nan=0.0) for y in (found.y, last.y)
+    )
+    over_initial = (gradient_norm(case, found.y) / initial).nan_to_num(nan=0.0)
+
+    def share(samples: Tensor) -> float:
+        return samples.double().mean().item()
+
+    return {
+        "problem": name,
+        "evaluations": share(found.evaluations),
+        "over_float64": (found.evaluations / case.double.evaluations).double().log().mean().exp().item(),
+        "converged": share(found.converged),
+        "stalled": share(found.status == Status.STALLED),
+        "gradient_over_initial": over_initial.median().item(),
+        "over_reachable": by_default.median().item(),
+        "within_10": share(by_default <= 10),
+        "converged_or_within_10": share(found.converged & (over_initial <= 1.001e-5) | (by_default <= 10)),
+        "without_criterion_over_reachable": without.median().item(),
+        "without_criterion_within_10": share(without <= 10),
+    }
+
+
+def main() -> None:
+    rows = [row(name) for name in PROBLEMS]
+    mean = {key: sum(each[key] for each in rows) / len(rows) for key in rows[0] if key != "problem"}
+    single = torch.cat([drawn(name).single.evaluations for name in PROBLEMS]).double()
+    double = torch.cat([drawn(name).double.evaluations for name in PROBLEMS]).double()
+    medians = ("gradient_over_initial", "over_reachable", "without_criterion_over_reachable")
+    bounds = [
+        Bound("evaluations over float64's, geometric mean", (single / double).log().mean().exp().item(), 1.3),
+        Bound("share that ends as CONVERGED or STALLED", mean["converged"] + mean["stalled"], 1.0, least=True),
+        Bound(
+            "default: share at 1e-5 of the initial gradient, or at 10 times the reachable one",
+            mean["converged_or_within_10"],
+            1.0,
+            least=True,
+        ),
+        Bound(
+            "without a criterion: share at 10 times the reachable gradient",
+            mean["without_criterion_within_10"],
+            1.0,
+            least=True,
+        ),
+    ]
+    content = {
+        "kind": "float32",
+        "command": "python tests/external/test_float32.py",
+        "title": f"{len(single):,} draws of the test problems in float32",
+        "complete": True,
+        "rows": [*rows, {"problem": "all"} | mean | dict.fromkeys(medians)],
+        "bounds": [bound.to_json() for bound in bounds],
+    }
+    write_json(RESULTS, content | environment())
+
+
+if __name__ == "__main__":
+    main()

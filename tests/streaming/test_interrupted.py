@@ -58,7 +58,7 @@ def killed_at(monkeypatch, count, after):
     monkeypatch.setattr(Path, "rmdir", deadly(Path.rmdir))
 
 
-@pytest.mark.parametrize(("name", "after"), [("a.npz", False), ("a.npz", True), ("a.csv", False)])
+@pytest.mark.parametrize(("name", "after"), [("a.npz", False), ("a.npz", True), ("a.parquet", False)])
 def test_killed_at_any_moment_and_resumed(name, after, problems, tmp_path, monkeypatch):
     solver = make_solver(max_steps=3)
     solve_file(solver, problems, tmp_path / f"whole-{name}", chunk=6)
@@ -251,7 +251,7 @@ def test_with_nothing_to_resume_it_starts(problems, tmp_path):
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("a.txt", "written to .npz or .csv"),
+        ("a.txt", "written to .npz, .csv, .parquet"),
         ("problems.npz", "is the input"),
         ("folder.npz", "is a folder"),
     ],

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from energysolve import MLPEnergy, Uniform
-from energysolve.streaming import problems
+from energysolve.streaming import tables
 from energysolve.streaming.problems import open_problems
 from energysolve.streaming.solve import solve_file
 
@@ -117,7 +117,7 @@ def claiming(shape):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("p.txt", b"1,2", r"read from \.npz, \.npy, \.csv files; got"),
+        ("p.txt", b"1,2", r"read from \.npz, .*\.parquet, .* files; got"),
         ("p.npy", npy(np.array([[Trap()] * 4] * 2)), "never unpickled"),
         ("p.npz", npz(x__npy=npy(np.array([[Trap()] * 4]))), "never unpickled"),
         ("p.npz", pickle.dumps(np.ones((2, 4))), "no .npz file"),
@@ -197,7 +197,7 @@ def test_a_table_is_read_from_any_row(tmp_path_factory, ends, mark, header, mark
     content = "\ufeff" * mark + "".join(line + end for line, end in zip(lines, ends, strict=True))
     path.write_bytes(content.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(problems, "_MARKS", marks)
+        patch.setattr(tables, "_MARKS", marks)
         opened = open_problems(path, header=header)
     assert opened.rows == len(ends) - header
     assert opened.digest() == hashlib.sha256(path.read_bytes()).hexdigest()
@@ -224,7 +224,7 @@ def test_a_table_is_opened_and_parsed_twice(given_open, tmp_path, monkeypatch):
     plain = open
     monkeypatch.setattr("builtins.open", opening)
     monkeypatch.setattr("io.open", opening)
-    monkeypatch.setattr(problems, "float", number, raising=False)
+    monkeypatch.setattr(tables, "float", number, raising=False)
 
     def solve(**options):
         opens.clear(), parsed.clear()
