@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .images.problems import noisy_images
 from .layout import Layout, tensors
 
 Initializer = Callable[[Any, Layout, torch.Generator | None], Any]
@@ -108,14 +107,6 @@ class FromInput:
         if self.function is not None:
             return self.function(x)
         return x[0] if isinstance(x, tuple) else x
-
-
-@dataclass(frozen=True)
-class Noisy:
-    """The noisy images to denoise: ``x`` itself, or the first entry of a tuple ``(images, sigma)``."""
-
-    def __call__(self, x, layout, generator):
-        return noisy_images(x).clone()
 
 
 @dataclass(frozen=True)

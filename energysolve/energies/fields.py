@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..checks import check_nonnegative, check_whole
 from ..energy import Energy, Normalized
+from ..images.problems import noisy_images
 from .noise import NoiseLevel
 
 _BLOCK = 4
@@ -165,19 +166,8 @@ class FieldsEnergy(Energy):
 
     def _split(self, x: Any) -> tuple[Tensor, Tensor]:
         """The images and the standard deviations of their noise, above zero."""
-        image, sigma = x if isinstance(x, (tuple, list)) and len(x) == 2 else (x, None)
-        if not isinstance(image, Tensor) or image.ndim != 4 or image.shape[1] != 1 or not image[0].numel():
-            got = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-            raise ValueError(
-                f"expected images (batch, 1, height, width), or a tuple of these and their noise (batch,); got {got}. "
-                "Solve the channels of a colour image as images, and images of unlike size one size at a time."
-            )
-        if sigma is None:
-            sigma = self.noise(image)
-        elif sigma.shape != image.shape[:1]:
-            raise ValueError(
-                f"expected a standard deviation for each of {len(image)} images, got {tuple(sigma.shape)}."
-            )
+        image = noisy_images(x)
+        sigma = x[1] if isinstance(x, tuple) else self.noise(image)
         # An image without noise stays as it is, to rounding: the noise is at least a tiny share of its values.
         least = 1e-6 * image.detach().abs().flatten(1).amax(1)
         return image, torch.maximum(sigma, least.clamp(min=torch.finfo(image.dtype).tiny ** 0.25))
