@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .images.problems import noisy_images
 from .layout import Layout, tensors
 
 Initializer = Callable[[Any, Layout, torch.Generator | None], Any]
@@ -91,7 +90,7 @@ class FromInput:
     """Initial answers computed from the problem, such as the noisy image to denoise, or the output of another model.
 
     Args:
-        function: maps ``x`` to ``y``; by default ``y`` is ``x``.
+        function: maps ``x`` to ``y``; by default ``y`` is ``x``, or its first part if ``x`` is a tuple.
 
     Example:
         >>> EnergySolver(energy, SGD(0.1), init=FromInput(lambda x: x["image"]))
@@ -105,15 +104,9 @@ class FromInput:
             raise TypeError(f"FromInput needs a function of x, or nothing; got {self.function!r}. Write {example}.")
 
     def __call__(self, x, layout, generator):
-        return x if self.function is None else self.function(x)
-
-
-@dataclass(frozen=True)
-class Noisy:
-    """The noisy images to denoise: ``x`` itself, or the first entry of a tuple ``(images, sigma)``."""
-
-    def __call__(self, x, layout, generator):
-        return noisy_images(x).clone()
+        if self.function is not None:
+            return self.function(x)
+        return x[0] if isinstance(x, tuple) else x
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,11 @@ from .analytic import (
 )
 from .combinators import Mapped, SoftMin
 from .convex import Bowl, Logistic, Quadratic, Ridge
+from .fields import FieldsEnergy
 from .graph import GINEEnergy, TripleEnergy
 from .image import ConvEnergy
 from .mlp import MLPEnergy
+from .noise import NoiseLevel
 from .structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "BrownBadlyScaled",
     "ConvEnergy",
     "FactoredCompletion",
+    "FieldsEnergy",
     "FunctionEnergy",
     "GINEEnergy",
     "HelicalValley",
@@ -43,6 +46,7 @@ __all__ = [
     "MLPEnergy",
     "Mapped",
     "Matyas",
+    "NoiseLevel",
     "PowellSingular",
     "PreconditionedInverse",
     "Quadratic",

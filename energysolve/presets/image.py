@@ -4,16 +4,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..baselines import Baseline
 from ..baselines.image import DnCNN
-from ..differentiation import Truncated
+from ..differentiation import CG, Implicit, Truncated
+from ..energies.fields import FieldsEnergy
 from ..energies.image import ConvEnergy
 from ..halting import GradientNorm
-from ..initializers import Noisy
+from ..initializers import FromInput
 from ..optimizers import LBFGS, SGD
+from ..seeding import stream
 from ..solver import EnergySolver
-from ..tasks.image import Denoising
-from ..training import Cosine, OneCycle, TrainingConfig
+from ..tasks.image import Denoising, images_of
+from ..training import Cosine, MinimumLoss, OneCycle, TrainingConfig
 from .domain import Domain, FileJob, FileOption
 from .methods import baseline_preset
 from .preset import Preset, Settings
@@ -62,7 +66,63 @@ PAPER = Preset(
 )
 """The paper's way: five steps, of which the last are differentiated, a replay buffer, and noise levels up to 55."""
 
-ENERGIES = (ConvEnergy,)
+_FIELDS: Settings = {
+    "filters": 48,
+    "filter_size": 13,
+    "potentials": 24,
+    "convexity": 0.99,
+    "power": 1.25,
+    "tolerance": 1e-2,
+    "linear_tolerance": 0.1,
+    "test_tolerance": 1e-3,
+    "test_max_steps": 100,
+}
+"""Of `FieldsEnergy` and `MinimumLoss`; the tolerances are of the minima and of their derivatives."""
+
+
+def _minima(task: Denoising, settings: Settings) -> MinimumLoss:
+    energy = FieldsEnergy(settings["filters"], settings["filter_size"], settings["potentials"], settings["convexity"])
+    side = 180  # of the crops of the usual training set; others are cut to it
+    images = [torch.from_numpy(image[:side, :side]) for image in images_of(task.folder).values()]
+    images = torch.stack([image for image in images if image.shape == (side, side)])[:, None]
+    energy.noise.fit(images, task.most / 255, stream("noise level", settings["seed"]))
+    solver = EnergySolver(
+        energy,
+        LBFGS(memory=5),
+        init=task.init,
+        halting=GradientNorm(rtol=settings["tolerance"]),
+        differentiation=Implicit(CG(rtol=settings["linear_tolerance"], max_steps=60)),
+        max_steps=settings["test_max_steps"],
+    )
+    return MinimumLoss(solver, settings["power"], pose=_told)
+
+
+def _told(x: Any, target: Any) -> Any:
+    """Training knows the noise: it estimates no levels, which takes larger images."""
+    return x, (x - target).square().flatten(1).mean(1).sqrt()
+
+
+def _minimizer(model: MinimumLoss, settings: Settings) -> EnergySolver:
+    return EnergySolver(
+        model.energy,
+        init=FromInput(),
+        halting=GradientNorm(rtol=settings["test_tolerance"]),
+        max_steps=settings["test_max_steps"],
+    )
+
+
+BEST = Preset(
+    _minima,
+    iterations=4000,
+    training=TrainingConfig(batch_size=6, lr=0.06, schedule=OneCycle(), clip_norm=1.0, replay=0),
+    settings=_FIELDS,
+    in_use=_minimizer,
+    size=48,
+    stream="train best",
+)
+"""Fields of experts, trained at their minimum by the implicit function theorem."""
+
+ENERGIES = (FieldsEnergy, ConvEnergy)
 """Classes of the energies of the presets."""
 
 
@@ -82,7 +142,7 @@ def solve_file(solver: EnergySolver, job: FileJob) -> tuple[str, list[Any]]:
 
     reference = job.options.get("reference")
     solved = solve_image_files(
-        solver.replace(init=Noisy()),
+        solver.replace(init=FromInput()),
         job.input,
         job.output,
         sigma=job.options.get("sigma"),
@@ -125,7 +185,7 @@ DENOISE = Domain(
     task=Denoising,
     size=64,
     task_of=_task_of,
-    presets={"paper": PAPER},
+    presets={"paper": PAPER, "best": BEST},
     energies=ENERGIES,
     baselines=_BASELINES,
     method_presets={"dncnn": DNCNN},

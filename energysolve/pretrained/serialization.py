@@ -23,7 +23,7 @@ from ..halting import (
     StepNorm,
     TargetEnergy,
 )
-from ..initializers import EdgeValues, FromInput, Noisy, Normal, Symmetric, Uniform, Zeros
+from ..initializers import EdgeValues, FromInput, Normal, Symmetric, Uniform, Zeros
 from ..optimizers import (
     LBFGS,
     SGD,
@@ -52,7 +52,7 @@ _TYPES: dict[str, type] = {
         *(EnergyChange, GradientNorm, Stationary, StepNorm, TargetEnergy, EnergyIncrease, After, Never),
         *(Either, Both, Patience),
         *(Detached, Unroll, Truncated, Implicit, CG, ZeroGradient, NanGradient, RaiseError),
-        *(Uniform, Symmetric, Normal, Zeros, FromInput, EdgeValues, Noisy),
+        *(Uniform, Symmetric, Normal, Zeros, FromInput, EdgeValues),
         *(Nothing, BestSoFar, Trajectory),
     )
 }

@@ -15,7 +15,7 @@ from ..checks import check_nonnegative, check_whole
 from ..images.files import IMAGE_SUFFIXES, read_image
 from ..images.problems import noisy_images
 from ..images.quality import psnr
-from ..initializers import Initializer, Noisy
+from ..initializers import FromInput, Initializer
 from ..layout import Dense
 from .base import Task
 
@@ -78,7 +78,7 @@ class Denoising(Task):
     def __post_init__(self):
         check_whole("Denoising", least=1, size=self.size)
         check_nonnegative("Denoising", most=self.most)
-        object.__setattr__(self, "init", Noisy())
+        object.__setattr__(self, "init", FromInput())
 
     def sample(self, batch, difficulty="same", generator=None, device=None):
         self.check_difficulty(difficulty)

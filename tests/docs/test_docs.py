@@ -16,7 +16,7 @@ from small_presets import small_domains
 from energysolve import SGD, EnergySolver, MLPEnergy, Uniform, cli
 from energysolve.energies import ConvEnergy
 from energysolve.images import write_image
-from energysolve.initializers import Noisy
+from energysolve.initializers import FromInput
 from energysolve.presets import DOMAINS
 from energysolve.pretrained.registry import ENERGIES
 
@@ -97,7 +97,7 @@ def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
         (made,) = (each for each in commands("energysolve") if each[1] == "train" and each[-2:] == output)
         assert ended([*made[1:], *own]) == 0
     elif "--model" in arguments and "denoise" in arguments:
-        solver = EnergySolver(ConvEnergy(4, 0, 4), init=Noisy(), max_steps=2)
+        solver = EnergySolver(ConvEnergy(4, 0, 4), init=FromInput(), max_steps=2)
         solver.save_pretrained(tmp_path / arguments[arguments.index("--model") + 1])
     elif "--model" in arguments:
         folder = tmp_path / arguments[arguments.index("--model") + 1]

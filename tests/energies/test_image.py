@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from energysolve import SGD, EnergySolver, GradientNorm, Trainer, Truncated
 from energysolve.energies import ConvEnergy
-from energysolve.initializers import Noisy
+from energysolve.initializers import FromInput
 from energysolve.tasks import Denoising
 
 SIZES = st.integers(1, 11)
@@ -26,7 +26,7 @@ def images(batch, height, width, seed=0):
 def test_it_scales_with_image_and_noise(height, width, scale):
     energy, x, y = energy_of(), images(2, height, width), images(2, height, width, 1)
     torch.testing.assert_close(energy(scale * x, scale * y), scale**2 * energy(x, y))
-    solver = EnergySolver(energy, SGD(0.3), init=Noisy(), max_steps=5)
+    solver = EnergySolver(energy, SGD(0.3), init=FromInput(), max_steps=5)
     torch.testing.assert_close(solver.minimize(scale * x).y, scale * solver.minimize(x).y)
 
 
@@ -73,7 +73,7 @@ def test_derivatives_of_both_orders():
 def test_training_by_the_last_steps_removes_noise():
     torch.manual_seed(0)
     task = Denoising(24)
-    solver = EnergySolver(ConvEnergy(8, 0, 8), SGD(0.5), init=Noisy())
+    solver = EnergySolver(ConvEnergy(8, 0, 8), SGD(0.5), init=FromInput())
     options = {"train_steps": 5, "differentiation": Truncated(2), "replay": 64}
     Trainer(solver, task, batch_size=8, lr=1e-2, clip_norm=0.05, **options).fit(60)
     x, target = task.sample(40, "50", torch.Generator().manual_seed(1))
@@ -82,7 +82,7 @@ def test_training_by_the_last_steps_removes_noise():
 
 
 def test_saved_and_loaded(tmp_path):
-    solver = EnergySolver(energy_of(), SGD(0.3), init=Noisy(), max_steps=5)
+    solver = EnergySolver(energy_of(), SGD(0.3), init=FromInput(), max_steps=5)
     solver.save_pretrained(tmp_path)
     x = images(2, 6, 7)
     torch.testing.assert_close(EnergySolver.from_pretrained(tmp_path).minimize(x).y, solver.minimize(x).y)

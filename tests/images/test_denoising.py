@@ -12,7 +12,7 @@ from image_energies import Estimating, Halving, Smooth
 
 from energysolve import LBFGS, EnergySolver, GradientNorm
 from energysolve.images import denoise, solve_image
-from energysolve.initializers import Noisy
+from energysolve.initializers import FromInput
 
 RNG = np.random.default_rng(0)
 CLEAN = np.kron(RNG.random((4, 5)), np.ones((8, 8)))
@@ -20,7 +20,7 @@ IMAGE = CLEAN + 0.1 * RNG.standard_normal(CLEAN.shape)
 
 
 def solver_of(energy, **options):
-    settings = {"init": Noisy(), "halting": GradientNorm(rtol=1e-4), "max_steps": 300, **options}
+    settings = {"init": FromInput(), "halting": GradientNorm(rtol=1e-4), "max_steps": 300, **options}
     return EnergySolver(energy, LBFGS(), **settings)
 
 

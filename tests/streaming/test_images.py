@@ -9,7 +9,7 @@ from energysolve import LBFGS, EnergySolver, GradientNorm
 from energysolve.cli import main
 from energysolve.energies import ConvEnergy
 from energysolve.images import denoise, read_image, write_image
-from energysolve.initializers import Noisy
+from energysolve.initializers import FromInput
 from energysolve.presets import DOMAINS
 
 RNG = np.random.default_rng(0)
@@ -20,7 +20,7 @@ NOISY = (CLEAN + 20 * RNG.standard_normal(CLEAN.shape)).clip(0, 255).round().ast
 @pytest.fixture
 def model(tmp_path):
     """A folder with a solver, which is not trained."""
-    solver = EnergySolver(ConvEnergy(4, 1, 4), LBFGS(), init=Noisy(), halting=GradientNorm(rtol=1e-3), max_steps=40)
+    solver = EnergySolver(ConvEnergy(4, 1, 4), LBFGS(), init=FromInput(), halting=GradientNorm(rtol=1e-3), max_steps=40)
     solver.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
