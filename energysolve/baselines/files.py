@@ -68,7 +68,7 @@ def load(folder: str | Path) -> Baseline:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         kind, arguments, checksum = _KINDS[config["class"]], config["config"], config["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} does not describe a baseline ({error!r}).") from error
     weights = (folder / WEIGHTS).read_bytes()
     if hashlib.sha256(weights).hexdigest() != checksum:

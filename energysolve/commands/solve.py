@@ -50,8 +50,12 @@ def solve(
         Path | None, Option(help="Folder for results, default out/solve-TASK; with --input a file for the answers.")
     ] = None,
     input: Annotated[
-        Path | None,
-        Option(help="Problems to solve: .npz, .npy, .csv, .parquet or .arrow; or of the task's kind: graphs, images."),
+        str | None,
+        Option(
+            help="Problems to solve: an .npz, .npy, .csv, .parquet or .arrow file, a folder of .parquet files, or an "
+            "address such as s3://...; or a file of the task's own kind, such as a graph or an image.",
+            metavar="FILE",
+        ),
     ] = None,
     chunk: Annotated[int | None, Option(min=1, help="Problems of --input to solve together; default 1024.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue an interrupted run over --input.")] = False,
@@ -69,6 +73,13 @@ def solve(
     columns: Annotated[
         list[str] | None, Option(help="A column of a .parquet or .arrow file that holds the problems; repeatable.")
     ] = None,
+    engine: Annotated[
+        str | None, Option(help="What solves --input: plain, this process (the default), or ray, many workers.")
+    ] = None,
+    address: Annotated[
+        str | None, Option(help="A Ray cluster, such as auto or ray://head:10001; by default a new one, here.")
+    ] = None,
+    workers: Annotated[int | None, Option(min=1, help="Workers of --engine ray; by default one a core or GPU.")] = None,
     table: Annotated[
         bool, Option("--table", help="Completion: --input is one table, with empty fields or NaN for what is missing.")
     ] = False,
@@ -76,19 +87,21 @@ def solve(
     own: dict[str, Any],
 ):
     """Solve problems with a trained energy: those in a file, or fresh ones to measure errors and steps."""
-    given = {"--chunk": chunk is not None, "--resume": resume, "--overwrite": overwrite, "--table": table}
-    given |= {"--header": header is not None, "--index": index is not None}
-    given |= {"--keep": bool(keep), "--columns": bool(columns)}
+    given = {"--chunk": chunk, "--resume": resume or None, "--overwrite": overwrite or None, "--table": table or None}
+    given |= {"--header": header, "--index": index, "--keep": keep or None, "--columns": columns or None}
+    given |= {"--engine": engine, "--address": address, "--workers": workers}
     own = {name: value for name, value in own.items() if value is not None}
-    given |= {f"--{name}": True for name in own}
-    _check_input(input, [name for name in given if given[name]], problems)
+    given |= {f"--{name}": value for name, value in own.items()}
+    given = [name for name, value in given.items() if value is not None]
+    _check_input(input, given, problems)
     if input is not None and output is None:
         raise CommandError("With --input, name a file for the answers: --output answers.npz, or answers.csv.")
     domain = None if task is None else find_domain(task)
     name = model or (domain.name if domain else None)
     if name is None:
         raise CommandError("Name a task, or a trained model with --model.")
-    solver = load_model(name, energy, device)
+    chosen = _engine(engine, address, workers, device)
+    solver = load_model(name, energy, "cpu" if chosen else device)  # the workers have their own devices
     solver = solver if max_steps is None else solver.replace(max_steps=max_steps)
     domain = domain or domain_of(solver)
     with command_errors(ValueError, prefix=f"Cannot load the model {name}: "):
@@ -96,21 +109,19 @@ def solve(
     if input is not None and output is not None:
         if domain is not None and domain.solve_file is not None:
             generator = torch.Generator(next(solver.parameters()).device).manual_seed(seed)
-            job = FileJob(input, output, generator, overwrite, own)
-            _solve_own_file(domain, solver, job, [each for each in given if given[each]])
+            job = FileJob(Path(input), output, generator, overwrite, own)
+            _solve_own_file(domain, solver, job, given)
             return
         check_options((), own, domain.name if domain else name)
-        options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite}
         with command_errors(ValueError, ImportError):
             opened = open_problems(
                 input, header=header, index=index, missing=table, keep=keep or None, columns=columns or None
             )
-        if table and (resume or chunk):
-            raise CommandError(f"A table is solved at once: leave out {'--resume' if resume else '--chunk'}.")
         if table:
-            complete_file(solver, opened, output, seed, overwrite)
-        else:
-            _solve_file(solver, domain, source, opened, output, options)
+            _complete(solver, opened, output, seed, overwrite, given)
+            return
+        options = {"chunk": chunk or _CHUNK, "seed": seed, "resume": resume, "overwrite": overwrite, "engine": chosen}
+        _solve_file(solver, domain, source, opened, output, options)
     elif domain is None or source is None:
         raise CommandError(f"The model {name} belongs to no known task: name a TASK, or pass a file as --input.")
     else:
@@ -118,7 +129,24 @@ def solve(
         _solve_fresh(domain, name, solver, source, problems or domain.problems, seed, folder, device)
 
 
-def _check_input(input: Path | None, given: list[str], problems: int | None) -> None:
+def _engine(name: str | None, address: str | None, workers: int | None, device: str) -> Any:
+    """The engine of this name; None for this process."""
+    if name not in (None, "plain", "ray"):
+        raise CommandError(f"No engine {name!r}: --engine is plain or ray.")
+    if name != "ray":
+        if address or workers:
+            raise CommandError(f"{'--address' if address else '--workers'} goes with --engine ray.")
+        return None
+    if device not in ("cpu", "cuda"):
+        raise CommandError(f"No device {device!r}: --device is cpu or cuda.")
+    try:
+        from ..streaming.cluster import Ray
+    except ImportError as error:
+        raise CommandError("--engine ray needs Ray: pip install 'energysolve[ray]'.") from error
+    return Ray(address, workers, device)
+
+
+def _check_input(input: str | None, given: list[str], problems: int | None) -> None:
     """Raise an error for options that go with ``--input`` without it, or the other way round."""
     misplaced = given if input is None else [] if problems is None else ["--problems"]
     for name in misplaced:
@@ -180,7 +208,7 @@ def _solve_file(
     console.print(_read(problems), soft_wrap=True, highlight=False)
     bar, measures = _Bar(console), {}
     try:
-        with command_errors(ValueError):
+        with command_errors(ValueError, ConnectionError, ImportError):
             if domain is not None and source is not None:
                 with command_errors(ValueError, prefix=f"{problems.path}: "):
                     solver = domain.at_size(solver.suited(source), problems.row_shape)
@@ -198,6 +226,15 @@ def _solve_file(
     console.print("\n".join([*lines, f"Saved {output}"]), soft_wrap=True, highlight=False)
     if not summary.converged + summary.stalled:
         raise typer.Exit(1)
+
+
+def _complete(
+    solver: EnergySolver, opened: ProblemFile, output: Path, seed: int, overwrite: bool, given: list[str]
+) -> None:
+    for name in ("--resume", "--chunk", "--engine", "--keep", "--columns"):
+        if name in given:
+            raise CommandError(f"A table is solved at once, as a whole: leave out {name}.")
+    complete_file(solver, opened, output, seed, overwrite)
 
 
 def _solve_own_file(domain: Domain, solver: EnergySolver, job: FileJob, given: list[str]) -> None:

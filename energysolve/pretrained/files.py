@@ -111,7 +111,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # bytes that are not UTF-8, too
+    except (ValueError, RecursionError) as error:  # bytes that are not UTF-8, too
         raise _broken(path, f"is not valid JSON ({error})") from error
     if not isinstance(config, dict) or "format_version" not in config:
         raise _broken(path, 'has no "format_version"')
@@ -194,7 +194,7 @@ def _solver_parts(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
         try:
             absent = written[name] is None and name in ("init", "scratchpad")
             parts[name] = None if absent else from_config(written[name])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _broken(path, f"does not describe the solver's {name}: {error}") from error
     return parts
 

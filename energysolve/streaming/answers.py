@@ -24,6 +24,7 @@ import numpy as np
 from ..files import write_json
 from ..solution import Status
 from .base import ProblemFile
+from .chunks import ARRAYS
 
 FORMAT_VERSION = 1
 
@@ -109,10 +110,11 @@ class AnswerFile:
 
     def counts(self) -> dict[Status, int]:
         """The number of answers with each status."""
-        counts = np.zeros(len(Status), dtype=np.int64)
-        for (status,) in self._blocks(("status",)):
-            counts += np.bincount(status, minlength=len(Status))
-        return {status: int(counts[status]) for status in Status}
+        counts = dict.fromkeys(Status, 0)
+        for (found,) in self._blocks(("status",)):
+            for status in Status:
+                counts[status] += int((found == status).sum())
+        return counts
 
     def measured(self, name: str) -> tuple[float, float]:
         """The mean and the largest of a number, one per answer, over the converged answers; NaN if there are none."""
@@ -190,8 +192,10 @@ class AnswerFile:
         try:
             progress = json.loads(path.read_text(encoding="utf-8"))
             version, rows, settings = progress["format_version"], progress["rows"], progress["settings"]
-            kinds = {name: np.dtype((kind, tuple(shape))) for name, (kind, shape) in progress["arrays"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            kinds = {name: _kind_of(name, *plain) for name, plain in progress["arrays"].items()}
+            if type(rows) is not int or rows < 0 or tuple(kinds)[: len(ARRAYS)] != ARRAYS:
+                raise ValueError(f"{rows!r} rows of {list(kinds)}")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({error}). Start again with overwrite=True (--overwrite).") from error
         same_version = version == FORMAT_VERSION
         if not same_version or settings != self._settings:
@@ -224,6 +228,14 @@ class AnswerFile:
                 f"Cannot write {error.filename or self.folder}: {error.strerror or error}. The first {kept} answers "
                 f"are kept in {self.folder}; once the cause is removed, continue with resume=True (--resume)."
             ) from error
+
+
+def _kind_of(name: str, kind: str, shape: list[int]) -> np.dtype:
+    """The dtype of one row of an array, from ``progress.json``; a ValueError or TypeError for one that is none."""
+    found = np.dtype((kind, tuple(shape)))
+    if not name.isidentifier() or found.base.kind not in "fiu" or (shape and name != "y"):
+        raise ValueError(f"{name} cannot be {kind} {shape}")
+    return found
 
 
 def _column_writer() -> Any:

@@ -2,6 +2,7 @@
 
 import lzma
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,7 +14,8 @@ import numpy as np
 
 from .base import Place, ProblemFile
 
-_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError, struct.error)
+"""What archives raise: a RuntimeError for encryption and for unknown compression, an OSError for places before 0."""
 _BUFFER = 1 << 18
 """Bytes skipped at a time."""
 
@@ -80,7 +82,7 @@ class ArrayFile(ProblemFile):
     def _read(self, function, *arguments) -> Any:
         try:
             return function(*arguments)
-        except (*_DAMAGED, RuntimeError) as error:  # a RuntimeError for encryption and for unknown compression
+        except _DAMAGED as error:
             raise ValueError(f"{self.path} is damaged, or is no .npz file that can be read: {error}") from error
 
     def _member(self, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -97,7 +99,7 @@ class ArrayFile(ProblemFile):
         try:
             # Version 3 is for structured arrays with field names beyond Latin-1.
             shape, fortran, dtype = readers[self._read(np.lib.format.read_magic, stream)](stream)
-        except (ValueError, KeyError) as error:
+        except Exception as error:  # NumPy evaluates the header as a literal, whose errors are those of any Python text
             raise ValueError(
                 f"{self.path} does not hold an array of numbers as numpy.save writes it: {error}"
             ) from error

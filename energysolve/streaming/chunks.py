@@ -1,7 +1,8 @@
 """The chunks of a file of problems, each of which is solved on its own, here or by a worker."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +22,8 @@ Measure = Callable[[Tensor, Tensor], Tensor]
 class Chunks:
     """Solves the chunks of a file: ``chunks(first)`` gives the answers to the problems from row ``first`` on.
 
-    They depend on ``first`` and on nothing that was solved before, so chunks can be solved anywhere and in any order. The
-    arguments are those of `energysolve.streaming.solve.solve_file`.
+    They depend on ``first`` and on nothing that was solved before, so chunks can be solved anywhere and in any order.
+    The arguments are those of `energysolve.streaming.solve.solve_file`.
     """
 
     def __init__(
@@ -59,22 +60,22 @@ class Chunks:
         return self.__dict__ | {"_blocks": iter(()), "_next": -1}
 
 
-class Engine(Protocol):
-    """Solves chunks: ``engine(chunks, firsts)`` gives ``chunks(first)`` for each of ``firsts``, in that order.
+class Engine(ABC):
+    """What solves chunks.
 
-    ``device`` is where the answers are computed; None for the device of the solver.
+    Attributes:
+        device: where the answers are computed; None for the device of the solver.
     """
 
-    @property
-    def device(self) -> str | None: ...
+    device: str | None = None
 
-    def __call__(self, chunks: Chunks, firsts: Sequence[int]) -> Iterator[Mapping[str, np.ndarray]]: ...
+    @abstractmethod
+    def __call__(self, chunks: Chunks, firsts: Sequence[int]) -> Iterator[Mapping[str, np.ndarray]]:
+        """Give ``chunks(first)`` for each of ``firsts``, in that order."""
 
 
-class InProcess:
-    """The engine that solves one chunk after the other in this process."""
-
-    device = None
+class InProcess(Engine):
+    """Solves one chunk after the other in this process."""
 
     def __call__(self, chunks: Chunks, firsts: Sequence[int]) -> Iterator[Mapping[str, np.ndarray]]:
         return map(chunks, firsts)

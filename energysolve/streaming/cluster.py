@@ -19,11 +19,12 @@ from ..checks import check_whole
 from ..differentiation import Detached
 from ..recorders import Nothing
 from ..solver import EnergySolver
-from .chunks import Chunks, kind_of
+from .chunks import Chunks, Engine, kind_of
 from .rows import Columns, Graphs, Problem, solve_rows
 
 __all__ = ["Columns", "Graphs", "Ray", "Shares", "shares", "solve_dataset"]
 
+_COLUMN = Columns()
 _ROW = "row of the file"
 _BLOCKS = 2000
 """The most pieces into which a file is divided; a worker that dies loses one."""
@@ -67,7 +68,7 @@ def shares(cpus: float, gpus: float, workers: int | None, device: str) -> Shares
 
 
 @dataclass(frozen=True)
-class Ray:
+class Ray(Engine):
     """The engine that solves the chunks of a file on a cluster of Ray::
 
         summary = solve_file(solver, "problems.parquet", "answers.parquet", engine=Ray())
@@ -123,7 +124,7 @@ def solve_dataset(
     solver: EnergySolver,
     dataset: Any,
     *,
-    problem: Problem = Columns(),
+    problem: Problem = _COLUMN,
     chunk: int = 1024,
     seed: int = 0,
     workers: int | None = None,
@@ -171,7 +172,8 @@ class _FileWorker:
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         for first in batch["first"].tolist():
-            found = self._chunks(first)
+            with _failing():
+                found = self._chunks(first)
             yield {_ROW: np.arange(first, first + len(found["status"])), **found}
 
 
@@ -247,15 +249,27 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+class _WorkerError(Exception):
+    """Carries the error of a worker, ``args[0]``, which Ray would otherwise amend."""
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise _WorkerError(error) from error
+
+
 @contextmanager
 def _own_errors() -> Iterator[None]:
     """Raise what went wrong in a worker as it was raised there."""
     try:
         yield
-    except RayTaskError as error:
-        cause = error.cause if isinstance(error.cause, Exception) else error
-        while isinstance(cause.__cause__, Exception):
-            cause = cause.__cause__
-        raise cause from error
     except RayError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, _WorkerError):
+            cause = cause.cause if isinstance(cause, RayTaskError) and cause.cause is not cause else cause.__cause__
+        if cause is not None:
+            raise cause.args[0] from error
         raise ConnectionError(f"The Ray cluster failed: {error}") from error

@@ -253,8 +253,8 @@ def _problem_columns(schema: Any, keep: Sequence[str], path: Any) -> list[str]:
     if whole and len(whole) < len(fields):
         raise ValueError(
             f"{path} has whole numbers in {', '.join(map(repr, whole[:3]))} and fractions in other columns. If they "
-            f"are no part of the problems, keep them beside the answers: keep=[{whole[0]!r}] (--keep {whole[0]}). If they "
-            "are, name all columns of the problems: columns= (--columns)."
+            f"are no part of the problems, keep them beside the answers: keep=[{whole[0]!r}] (--keep {whole[0]}). If "
+            "they are, name all columns of the problems: columns= (--columns)."
         )
     if not fields:
         raise ValueError(f"{path} has no column of numbers; its columns are {_shown(schema)}.")

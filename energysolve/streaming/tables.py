@@ -80,6 +80,8 @@ class TableFile(ProblemFile):
             if self._keep:
                 self._choose(fields)
             self.row_shape = (self._columns - self._index - len(self._places),)
+            if self.row_shape == (0,):
+                raise ValueError(f"{self.path} has no column of problems beside those that are kept or hold names.")
             if self._holds_names(fields):
                 self.names = [field.strip() for field in fields]
                 return

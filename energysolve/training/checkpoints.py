@@ -123,7 +123,7 @@ class Checkpoints:
         """
         try:
             return decode(path.read_bytes())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             earlier = [self.path(number) for number in self.iterations() if self.path(number).name < path.name]
             hint = f"Delete it to resume from {earlier[-1]}." if earlier else "There is no earlier checkpoint."
             raise CheckpointError(f"The checkpoint {path} cannot be used: {error}. {hint}") from error

@@ -66,6 +66,8 @@ class TrainingConfig:
         for name, value in (("lr", self.lr), ("clip_norm", 1.0 if self.clip_norm is None else self.clip_norm)):
             if not 0 < value < float("inf"):
                 raise ValueError(f"TrainingConfig needs {name} positive and finite, got {value!r}.")
+        if len(self.betas) != 2:
+            raise ValueError(f"TrainingConfig needs two betas, got {self.betas!r}.")
         for name, decay in (("betas", self.betas[0]), ("betas", self.betas[1]), ("ema", self.ema)):
             if decay is not None and not 0 <= decay < 1:
                 raise ValueError(f"TrainingConfig needs {name} in [0, 1), got {decay!r}.")
@@ -93,8 +95,11 @@ class TrainingConfig:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "TrainingConfig":
         """The settings that `to_json` wrote; a ValueError or TypeError if ``plain`` is something else."""
-        parts = {name: from_config(plain[name]) for name in ("differentiation", "schedule")}
-        return cls().changed({**plain, "betas": tuple(plain["betas"]), **parts})
+        try:
+            parts = {name: from_config(plain[name]) for name in ("differentiation", "schedule")}
+            return cls().changed({**plain, "betas": tuple(plain["betas"]), **parts})
+        except (LookupError, AttributeError, RecursionError) as error:
+            raise ValueError(f"These are no settings of a training run ({error!r}): {plain!r:.200}") from error
 
     def __str__(self) -> str:
         return "\n".join(f"{name} = {value!r}" for name, value in sorted(vars(self).items()))

@@ -152,32 +152,41 @@ def restore(
     with other settings or another model, or with ``same_start`` of one that started from other weights or random
     numbers.
     """
+    try:
+        _restore(state, tensors, rest, example, same_start)
+    except CheckpointError:
+        raise
+    except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        what = " ".join(f"{'' if isinstance(error, RuntimeError) else type(error).__name__} {error}".split())
+        raise CheckpointError(
+            f"The checkpoint does not fit this run: {what}. Resume with the model, task and settings that the run was "
+            "started with."
+        ) from error
+
+
+def _restore(
+    state: RunState, tensors: Mapping[str, Tensor], rest: Mapping[str, Any], example: Any, same_start: bool
+) -> None:
     assert state.scheduler is not None
     _check_settings(state, rest)
     if same_start:
         _check_start(state, tensors, rest)
     state.iteration, state.schedule_from = rest["iteration"], rest.get("schedule_from", 0)
-    try:
-        state.model.load_state_dict(_named(_MODEL, tensors))
-        state.build_schedule()  # before the optimizer, whose learning rate it sets
-        _load_optimizer(state.optimizer, _named("optimizer", tensors), rest["optimizer"])
-        state.scheduler.load_state_dict(rest["scheduler"])
-        if rest["iterations"] != state.iterations and state.config.schedule.depends_on_length:
-            state.prolong()
-        state.generator.set_state(tensors["generator"])
-        torch.set_rng_state(tensors["rng.cpu"])
-        if state.device.type == "cuda" and "rng.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["rng.cuda"], state.device)
-        if state.average is not None:
-            state.average.load_state_dict(_named("average", tensors))
-        if state.replay is not None:
-            state.replay.load(_named("replay", tensors, state.device), like=example)
-    except (KeyError, RuntimeError, ValueError) as error:
-        what = " ".join(str(error).split())
-        raise CheckpointError(
-            f"The checkpoint does not fit this run: {what}. Resume with the model, task and settings that the run was "
-            "started with."
-        ) from error
+    state.model.load_state_dict(_named(_MODEL, tensors))
+    state.build_schedule()  # before the optimizer, whose learning rate it sets
+    _load_optimizer(state.optimizer, _named("optimizer", tensors), rest["optimizer"])
+    assert state.scheduler is not None
+    state.scheduler.load_state_dict(rest["scheduler"])
+    if rest["iterations"] != state.iterations and state.config.schedule.depends_on_length:
+        state.prolong()
+    state.generator.set_state(tensors["generator"])
+    torch.set_rng_state(tensors["rng.cpu"])
+    if state.device.type == "cuda" and "rng.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng.cuda"], state.device)
+    if state.average is not None:
+        state.average.load_state_dict(_named("average", tensors))
+    if state.replay is not None:
+        state.replay.load(_named("replay", tensors, state.device), like=example)
     state.best_weights = _named("best", tensors, state.device) or None
     state.best = tuple(rest["best"]) if rest["best"] else None
     state.failures = rest["failures"]

@@ -34,7 +34,7 @@ def test_it_scales_with_image_and_noise(height, width, scale):
 def test_a_constant_shifts_the_answer(height, width, constant):
     energy, x, y = energy_of(), images(2, height, width), images(2, height, width, 1)
     torch.testing.assert_close(energy(x + constant, y + constant), energy(x, y), rtol=1e-6, atol=1e-10)
-    solver = EnergySolver(energy, SGD(0.3), init=Noisy(), max_steps=3)
+    solver = EnergySolver(energy, SGD(0.3), init=FromInput(), max_steps=3)
     torch.testing.assert_close(solver.minimize(x + constant).y, solver.minimize(x).y + constant, rtol=1e-6, atol=1e-8)
     flat = torch.full_like(x, constant)
     torch.testing.assert_close(solver.minimize(flat).y, flat, rtol=1e-9, atol=1e-9)

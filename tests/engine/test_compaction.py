@@ -4,6 +4,7 @@ The laws hold bit by bit, since arithmetic is row-wise in float64.
 """
 
 import itertools
+import os
 import warnings
 from dataclasses import dataclass
 
@@ -42,7 +43,10 @@ from energysolve.testing.strategies import (
     quadratic,
 )
 
-LAW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+EXAMPLES = 20 if os.environ.get("CI") else 60
+LAW = settings(
+    max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 @dataclass(frozen=True)

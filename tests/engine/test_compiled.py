@@ -25,7 +25,8 @@ criteria = [EnergyChange(atol=1e-3, rtol=1e-3).patience(2), GradientNorm(1e-3), 
             EnergyIncrease(), After(4), Never(), own, (EnergyChange(atol=1e-3) | After(3)) & GradientNorm(1.0)]
 energy = MLPEnergy(6, 4, width=8)
 x, y = torch.randn(5, 6), torch.randn(5, 4)
-for criterion in criteria:
+# What a criterion computes does not depend on the optimizer.
+for criterion in criteria if OPTIMIZER == SGD(1.0) else criteria[-1:]:
     torch._dynamo.reset()
     step = torch.compile(Descent.advance, fullgraph=True, backend="aot_eager")
     with torch.no_grad():

@@ -134,3 +134,17 @@ def test_a_nan_region_beside_the_minimum_does_not_stop_a_search(optimizer):
     found = solver.minimize(x, x - y.abs())
     assert found.converged.all(), found
     assert (found.y - x).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("optimizer", SEARCHING, ids=repr)
+def test_what_is_only_asked_of_the_cpu_changes_nothing(optimizer, monkeypatch):
+    """On other devices every sample goes through the general path; copies that the CPU leaves out hold the same."""
+    x, y = problem(1)
+    solver = EnergySolver(LeastSquares(folded), optimizer, halting=GradientNorm(1e-6), max_steps=60)
+    known = solver.minimize(x, y)
+    assert len(known.steps.unique()) > 1
+    for module in ("layout", "optimizers.lbfgs"):
+        monkeypatch.setattr(f"energysolve.{module}.asks", lambda leaf: False)
+    found = solver.minimize(x, y)
+    for name in ("y", "energy", "steps", "status", "evaluations", "gradient_norm"):
+        assert torch.equal(getattr(found, name), getattr(known, name)), name
