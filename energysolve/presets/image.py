@@ -56,7 +56,7 @@ PAPER = Preset(
         differentiation=Truncated(3),
         batch_size=8,
         replay=1000,
-        lr=2e-3,
+        lr=4e-3,
         schedule=OneCycle(),
         clip_norm=0.05,
     ),
