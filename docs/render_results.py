@@ -241,7 +241,7 @@ def section(result: dict[str, Any], figure: str | None) -> str:
     return "\n".join([*lines, "", origin(result)])
 
 
-TABLES = ("table1", "table3", "table4", "scratchpad")
+TABLES = ("table1", "table2", "table3", "table4", "scratchpad")
 """The tables that ``energysolve reproduce`` writes, in the order of the page on the paper."""
 
 
@@ -264,6 +264,7 @@ def paper(folder: Path) -> str:
     if (folder / "sizes.json").exists():
         blocks += ["## Error against the size of graphs", "![Error against size](results/sizes.svg)"]
         blocks.append(sizes(json.loads((folder / "sizes.json").read_text())))
+    blocks += [directed(result) for _, result in load(folder, "directed-paths")]
     if (folder / "limits.json").exists():
         blocks += ["## Floors and limits", f"![The limit of completion](results/{LIMIT})"]
     blocks += [polynomials(result) for _, result in load(folder, "polynomials")]
@@ -286,6 +287,26 @@ def sizes(result: dict[str, Any]) -> str:
                 rows.append([task, kind, nodes, each["problems"], *numbers, f"{each['steps']['mean']:.1f}"])
     preset, closing = result["preset"], "An answer counts as right within 1/2, that is after rounding for components."
     return "\n".join([markdown(headings, rows), "", f"`{preset}` settings, seed 0. {closing} {origin(result)}"])
+
+
+def directed(result: dict[str, Any]) -> str:
+    """Shortest paths along directed edges, as Markdown."""
+    rows = [
+        [
+            name,
+            f"{found['error']:.2g}",
+            found["paper"],
+            f"{found['floors']['edge']:.3g}",
+            f"{found['steps']['mean']:.1f}",
+        ]
+        for name, found in result["sizes"].items()
+    ]
+    introduction = (
+        "## Shortest paths along directed edges\n\nLengths uniform in (0, 1), as in the paper's text. The energy of "
+        f"`best`, trained on such graphs for {result['iterations']:,} iterations; 1,000 fresh problems of each size:"
+    )
+    shown = markdown(("problems", "error", "the paper's IREM", "the edge itself", "steps"), rows)
+    return "\n\n".join([introduction, shown, origin(result)])
 
 
 def polynomials(result: dict[str, Any]) -> str:

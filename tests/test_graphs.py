@@ -146,6 +146,17 @@ def test_answers_that_are_no_distances_end_the_rounds():
     assert answers.edges["a", "b"]["answer"] == 1e9
 
 
+@pytest.mark.parametrize("nodes", [[40], [25, 35]])
+def test_components_are_found_along_chains_far_longer_than_those_of_training(nodes):
+    """The energy rises on the way, and all pairs are right at the end."""
+    graph = nx.disjoint_union_all([nx.path_graph(n) for n in nodes])
+    answers, solution = solve_graphs(EnergySolver.from_pretrained("components"), graph, Components())
+    assert solution.status.tolist() == [Status.CONVERGED]
+    for u in graph:
+        connected = {v for v in graph if answers.edges[u, v]["answer"] > 0.5}
+        assert connected == nx.node_connected_component(graph, u)
+
+
 def test_edges_of_any_weight_connect():
     x = Components().complete(to_batch(path()))
     assert x.edge_attr.view(3, 3).tolist() == [[0, 0, 1], [0, 0, 1], [1, 1, 0]]

@@ -16,11 +16,11 @@ from ..training import CheckpointError, NonfiniteLossError
 from .common import CommandError, Device, check_device, command_errors, command_line
 
 TARGETS = (
-    *("table1", "table3", "table4", "figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7"),
-    *("scratchpad", "sizes", "table5", "figure8", "psnr"),
+    *("table1", "table2", "table3", "table4", "table5", "scratchpad", "sizes", "psnr"),
+    *("figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7", "figure8"),
 )
 
-_TRAINED = ("table3", "scratchpad")
+_TRAINED = ("table2", "table3", "scratchpad")
 """The tables that compare settings of training."""
 
 
@@ -31,7 +31,8 @@ def reproduce(
     output: Annotated[Path, Option(help="Folder for result files, tables and figures.")] = Path("out/results"),
     problems: Annotated[int, Option(min=2, help="Problems per difficulty to evaluate on.")] = PROBLEMS,
     iterations: Annotated[
-        int, Option(min=1, help="Iterations of the runs that compare settings of training (table3, scratchpad).")
+        int,
+        Option(min=1, help="Iterations of the runs that compare settings of training (table2, table3, scratchpad)."),
     ] = 2000,
     models: Annotated[Path, Option(help="Folder for weights and checkpoints.")] = Path("out/reproduce"),
     device: Device = "cpu",

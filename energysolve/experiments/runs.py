@@ -62,7 +62,7 @@ class Laboratory:
         log: called with a line of progress.
         device: the device for training and evaluation.
         domains: domains by name.
-        iterations: iterations of the runs of `table3` and `scratchpad`, which compare settings of training.
+        iterations: iterations of the runs of `table2`, `table3` and `scratchpad`, which compare settings of training.
         checkpoint_every: iterations between checkpoints.
         train_data: folder of the data to train on, for tasks that take one; None for the task's own.
         test_data: folder of the data to evaluate on, for experiments that take one.

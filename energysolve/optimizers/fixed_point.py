@@ -73,7 +73,9 @@ class FixedPoint(InnerOptimizer):
     ``window`` energies of the sample (Grippo, Lampariello and Lucidi, 1986). So the energy may rise from one iterate to
     the next, but that largest one never does, and no iterate lies above the first; with ``window=1`` the energy never
     rises. Where a step is refused, the memory is dropped and then the step size ``s`` halved; where fixed-point steps
-    go on failing, steps along the gradient of the energy take over, under which the energy falls.
+    go on failing, steps along the gradient of the energy take over, under which the energy falls. With ``window=None``
+    every finite step is accepted, for maps whose iteration converges although the energy rises for long on the way: it
+    certifies the answer, not the way.
 
     Gradient criteria see the norm of the residual: ``GradientNorm(tol)`` holds where ``|y - m(x, y)| <= tol``, and a
     minimum of the energy that is no fixed point ends as ``STALLED`` or ``MAX_STEPS``. Each trial evaluates the residual
@@ -85,7 +87,7 @@ class FixedPoint(InnerOptimizer):
     Args:
         memory: pairs of changes that are kept, 0 or more; without any, plain Picard steps.
         step_size: the first step size of the fixed-point step, above 0 and at most 1.
-        window: accepted energies that a new one is compared with, 1 or more.
+        window: accepted energies that a new one is compared with, 1 or more; None: a new one may be of any size.
 
     Raises:
         ValueError: if an argument is out of range; from a solve, if the residual does not have the shape of ``y``.
@@ -100,13 +102,19 @@ class FixedPoint(InnerOptimizer):
 
     memory: int = 5
     step_size: float = 1.0
-    window: int = 3
+    window: int | None = 3
 
     def __post_init__(self):
         check_whole("FixedPoint", least=0, memory=self.memory)
-        check_whole("FixedPoint", least=1, window=self.window)
+        if self.window is not None:
+            check_whole("FixedPoint", least=1, window=self.window)
         if isinstance(self.step_size, bool) or not 0 < self.step_size <= 1:
             raise ValueError(f"FixedPoint needs a step_size in (0, 1], got {self.step_size!r}.")
+
+    @property
+    def _others(self) -> int:
+        """How many energies to keep beside the current one."""
+        return 0 if self.window is None else self.window - 1
 
     def init(self, free):
         return self.begin(free, Dense(len(tree_leaves(free)[0])))
@@ -119,7 +127,7 @@ class FixedPoint(InnerOptimizer):
         course = _Course(
             products=one.new_zeros(layout.batch, self.memory, self.memory),
             known=none,
-            recent=one.new_full((layout.batch, self.window - 1), -torch.inf),
+            recent=one.new_full((layout.batch, self._others), -torch.inf),
             step=self.step_size * one,
             failures=none,
             descents=none,
@@ -167,7 +175,8 @@ class FixedPoint(InnerOptimizer):
         moved = flatten(trial.free) - state.point
         lost = layout.norm((moved,)) == 0
         ceiling = torch.cat([at.energy.unsqueeze(1), course.recent], 1).amax(1)
-        certified = (trial.energy <= (1 - ARMIJO) * ceiling) & ~lost
+        low = trial.energy.isfinite() if self.window is None else trial.energy <= (1 - ARMIJO) * ceiling
+        certified = low & ~lost
         new_slope = dot(layout, flatten(trial.gradient), moved)
         falls, search = backtrack(course.search, at.energy, trial.energy, new_slope, lost)
         fixed = course.fixed
@@ -188,7 +197,7 @@ class FixedPoint(InnerOptimizer):
         step = torch.where(fixed & ~accepted & plain, course.step / 2, course.step)
         step = torch.where(fixed & accepted, (1.1 * step).clamp(max=self.step_size), step)
         step = torch.where(failures >= _FAILURES, self.step_size, step)
-        recent = torch.cat([course.recent[:, 1:], energy.unsqueeze(1)], 1)[:, : self.window - 1]
+        recent = torch.cat([course.recent[:, 1:], energy.unsqueeze(1)], 1)[:, : self._others]
         return course._replace(
             recent=torch.where(accepted.unsqueeze(1), recent, course.recent),
             step=step,

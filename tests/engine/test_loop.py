@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from energysolve import SGD, After, Dense, EnergySolver, Never, Status, TargetEnergy
+from energysolve import SGD, After, Dense, EnergySolver, GradientNorm, Never, Status, TargetEnergy
 from energysolve.engine.loop import Descent, run
 from energysolve.engine.objective import Objective
 
@@ -44,3 +44,24 @@ def test_a_criterion_that_fires_where_all_samples_are_not_finite(sync_every):
     assert solution.status.tolist() == [Status.NONFINITE] * 3
     assert solution.steps.tolist() == [0] * 3
     assert torch.equal(solution.y, y)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf], ids=str)
+@pytest.mark.parametrize("slope", [False, True], ids=["energy", "gradient"])
+def test_a_problem_alone_ends_where_it_ends_in_a_batch(bad, slope):
+    """Its numbers are looked at one by one, those of a batch in tensors."""
+
+    def energy(x, y):
+        outside = y.sum(1) > 1.5
+        beyond = torch.where(outside, bad, 0.0)
+        return (y - x).square().sum(1) + (beyond * (y - y.detach()).sum(1) if slope else beyond)
+
+    x, y = torch.tensor([[1.0, 1.0], [0.5, 0.5]]), torch.zeros(2, 2)
+    solver = EnergySolver(energy, SGD(0.1), halting=GradientNorm(1e-3), max_steps=100)
+    together = solver.minimize(x, y)
+    assert together.status.tolist() == [Status.NONFINITE, Status.CONVERGED]
+    assert together.steps[0] > 1
+    for index in range(2):
+        alone = solver.minimize(x[index : index + 1], y[index : index + 1])
+        for name in ("y", "energy", "steps", "status", "evaluations"):
+            assert torch.equal(getattr(alone, name)[0], getattr(together, name)[index]), name

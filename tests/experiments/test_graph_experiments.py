@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from small_presets import small_domains
 
-from energysolve.experiments import figure2, sizes, table1
+from energysolve.experiments import figure2, sizes, table1, table2
 from energysolve.experiments.runs import Laboratory
 
 pytest.importorskip("torch_geometric")
@@ -40,6 +40,20 @@ def test_errors_against_steps_at_several_sizes(laboratory, monkeypatch):
     written = figure2.reproduce(laboratory, "tuned", 1)
     found = json.loads((laboratory.results / "figure2.json").read_text())["tasks"]
     assert [len(curve) for curve in found["edge-copy"]["IREM"].values()] == [3, 3]
+    assert all(path.exists() for path in written)
+
+
+def test_replay_and_truncation(laboratory):
+    """All four combinations; gradients through all steps need more memory, and so do twice as many graphs."""
+    laboratory = replace(laboratory, iterations=3)
+    written = table2.reproduce(laboratory, "paper", 1)
+    rows = json.loads((laboratory.results / "table2.json").read_text())["rows"]
+    memory = {(row["replay"], row["gradients"]): row["peak_mib"] for row in rows}
+    assert len(memory) == 4
+    assert memory[True, "all steps"] > memory[True, "last step"] > memory[False, "last step"]
+    assert memory[True, "all steps"] > memory[False, "all steps"]
+    assert all(row["seconds_per_iteration"] > 0 and row["errors"]["same"]["error"] > 0 for row in rows)
+    assert "| yes | last step |" in (laboratory.results / "table2.md").read_text()
     assert all(path.exists() for path in written)
 
 

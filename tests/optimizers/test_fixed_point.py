@@ -84,6 +84,25 @@ def test_no_energy_lies_above_the_largest_of_its_window(window):
     assert solution.converged.double().mean() > 0.9
 
 
+def test_without_a_window_the_steps_are_those_of_the_plain_iteration():
+    """A value that spreads from entry to entry: the energy rises on the way, and ends at zero."""
+
+    def spread(x, y):  # each entry follows those before it, and ever more of them move at once
+        before = torch.nn.functional.pad(y.cumsum(1), (1, 0))[:, :-1]
+        return torch.tanh(3 * (x + before))
+
+    x = torch.nn.functional.one_hot(torch.tensor([0, 2]), 6).double() + 0.01
+    energy, y = LeastSquares(lambda x, y: y - spread(x, y)), torch.zeros(2, 6, dtype=torch.float64)
+    optimizer = FixedPoint(memory=0, step_size=0.5, window=None)
+    solution = solve(energy, x, optimizer, y=y, recorder=Trajectory(), halting=GradientNorm(1e-8), max_steps=60)
+    energies = torch.stack(solution.record.energy)
+    assert (energies.amax(0) > 1.1 * energies[0]).any()
+    assert solution.converged.all()
+    for k in range(1, 10):
+        y = (y + spread(x, y)) / 2
+        torch.testing.assert_close(solution.record.y[k], y)
+
+
 @pytest.mark.parametrize(
     "map_",
     [lambda x, y: y + 1, lambda x, y: y + 1 + y.square(), lambda x, y: y.exp() + 0 * x],
