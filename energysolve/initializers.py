@@ -90,7 +90,7 @@ class FromInput:
     """Initial answers computed from the problem, such as the noisy image to denoise, or the output of another model.
 
     Args:
-        function: maps ``x`` to ``y``; by default ``y`` is ``x``.
+        function: maps ``x`` to ``y``; by default ``y`` is ``x``, or its first part if ``x`` is a tuple.
 
     Example:
         >>> EnergySolver(energy, SGD(0.1), init=FromInput(lambda x: x["image"]))
@@ -104,7 +104,9 @@ class FromInput:
             raise TypeError(f"FromInput needs a function of x, or nothing; got {self.function!r}. Write {example}.")
 
     def __call__(self, x, layout, generator):
-        return x if self.function is None else self.function(x)
+        if self.function is not None:
+            return self.function(x)
+        return x[0] if isinstance(x, tuple) else x
 
 
 @dataclass(frozen=True)

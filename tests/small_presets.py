@@ -11,10 +11,8 @@ _GRAPHS = {"iterations": 2, "size": 4, "width": 8, "test_max_steps": 3, "validat
 
 def small_domains():
     """Each with the presets ``paper``, ``tuned`` and ``best``."""
-    return {
-        name: _small_graphs(domain) if domain.section == "graphs" else _small(domain)
-        for name, domain in DOMAINS.items()
-    }
+    small = {"continuous": _small, "graphs": _small_graphs, "images": _small_images}
+    return {name: small[domain.section](domain) for name, domain in DOMAINS.items()}
 
 
 def _small(domain):
@@ -30,4 +28,11 @@ def _small_graphs(domain):
     return replace(domain, presets={name: preset.changed(small) for name, preset in domain.presets.items()})
 
 
-BASELINES = [name for name in METHODS if name != "irem"]
+def _small_images(domain):
+    paper = domain.presets["paper"].changed(
+        {"iterations": 2, "size": 16, "width": 4, "depth": 0, "features": 4, "batch_size": 2, "replay": 4}
+    )
+    return replace(domain, presets={"paper": paper, "tuned": paper, "best": paper}, method_presets={})
+
+
+BASELINES = [name for name in METHODS if name not in ("irem", "dncnn")]

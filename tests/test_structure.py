@@ -83,7 +83,7 @@ def test_nothing_above_asks_which_task_or_energy_it_has():
     """Only the domains' own modules name them: adding one changes no other file."""
     domain_names = {"MLPEnergy", "SharedQuadratic", "PreconditionedInverse", "FactoredCompletion"}
     domain_names |= {"Addition", "Completion", "Inverse"}
-    domain_names |= {"GINEEnergy", "TripleEnergy", "EdgeCopy", "Components", "ShortestPath"}
+    domain_names |= {"GINEEnergy", "TripleEnergy", "ConvEnergy", "Denoising", "EdgeCopy", "Components", "ShortestPath"}
     allowed = {"energies", "tasks", "presets", "benchmarks", "__init__.py"}  # benchmarks measure one task
     allowed |= {"pretrained/registry.py"}  # the energies that it can build by name
     found = {}

@@ -1,4 +1,4 @@
-"""Methods to which the paper compares the energy model (Section 4.1), for vectors, matrices and graphs."""
+"""Methods to which the paper compares the energy model (Section 4.1), for vectors, matrices, graphs and images."""
 
 from .base import Baseline
 from .feedforward import Feedforward
@@ -11,6 +11,7 @@ from .graph import (
     GraphRecurrent,
     GraphUnrolledFeedforward,
 )
+from .image import DnCNN
 from .iterative import IterativeFeedforward
 from .ponder import PonderNet
 from .recurrent import Recurrent
@@ -18,6 +19,7 @@ from .unrolled import UnrolledFeedforward
 
 __all__ = [
     "Baseline",
+    "DnCNN",
     "Feedforward",
     "GraphBaseline",
     "GraphFeedforward",

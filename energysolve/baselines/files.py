@@ -18,6 +18,7 @@ from .graph import (
     GraphRecurrent,
     GraphUnrolledFeedforward,
 )
+from .image import DnCNN
 from .iterative import IterativeFeedforward
 from .ponder import PonderNet
 from .recurrent import Recurrent
@@ -27,6 +28,7 @@ _KINDS: dict[str, type[Baseline]] = {
     kind.__name__: kind
     for kind in (
         *(Feedforward, Recurrent, PonderNet, IterativeFeedforward, UnrolledFeedforward),
+        DnCNN,
         *(GraphFeedforward, GraphRecurrent, GraphPonderNet, GraphIterativeFeedforward, GraphUnrolledFeedforward),
     )
 }

@@ -16,8 +16,8 @@ from ..training import CheckpointError, NonfiniteLossError
 from .common import CommandError, Device, check_device, command_errors, command_line
 
 TARGETS = (
-    *("table1", "table2", "table3", "table4", "scratchpad", "sizes"),
-    *("figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7"),
+    *("table1", "table2", "table3", "table4", "table5", "scratchpad", "sizes", "psnr"),
+    *("figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7", "figure8"),
 )
 
 _TRAINED = ("table2", "table3", "scratchpad")
@@ -36,6 +36,8 @@ def reproduce(
     ] = 2000,
     models: Annotated[Path, Option(help="Folder for weights and checkpoints.")] = Path("out/reproduce"),
     device: Device = "cpu",
+    train_data: Annotated[Path | None, Option(help="Images: folder to train on; default: scikit-image's.")] = None,
+    test_data: Annotated[Path | None, Option(help="Images: folder to evaluate on; default: scikit-image's.")] = None,
 ):
     """Make a table or figure of the paper: train the missing models, resuming interrupted runs, and evaluate them."""
     if what not in TARGETS:
@@ -57,7 +59,12 @@ def reproduce(
 
     # Imported on demand: the modules of figures import matplotlib.
     make: Callable[[Laboratory, str, int], list[Path]] = import_module(f"energysolve.experiments.{what}").reproduce
-    laboratory = Laboratory(models, output, command_line(), problems, log, device, iterations=iterations)
+    laboratory = Laboratory(
+        *(models, output, command_line(), problems, log, device),
+        iterations=iterations,
+        train_data=train_data,
+        test_data=test_data,
+    )
     try:
         with command_errors(NonfiniteLossError, CheckpointError, ValueError):
             paths = make(laboratory, preset, seeds)

@@ -1,6 +1,7 @@
 """``energysolve solve``."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from typer import Argument, Option
 from ..evaluation.evaluate import evaluate
 from ..evaluation.report import comparison, print_evaluations
 from ..files import write_json
-from ..presets import Domain, domain_of
+from ..presets import Domain, FileJob, domain_of
 from ..pretrained.files import read_config
 from ..pretrained.hub import locate
 from ..provenance import environment
@@ -23,18 +24,21 @@ from ..streaming.problems import ProblemFile, TableFile, open_problems
 from ..streaming.solve import solve_file
 from ..tasks import Task
 from .common import CommandError, Device, EnergyName, command_errors, command_line, find_domain, load_model, task_help
+from .options import check_options, with_file_options
 from .summary import in_words
 from .tables import complete_file
 
-_PROBLEMS = 1000
 _CHUNK = 1024
 
 
+@with_file_options
 def solve(
     task: Annotated[
         str | None, Argument(help=task_help("; not needed with --model and --input"), metavar="[TASK]")
     ] = None,
-    problems: Annotated[int | None, Option(min=1, help="Fresh problems per difficulty; default 1000.")] = None,
+    problems: Annotated[
+        int | None, Option(min=1, help="Fresh problems per difficulty; default 1000, fewer for images.")
+    ] = None,
     seed: Annotated[int, Option(help="Seed of the problems and the initial answers.")] = 0,
     model: Annotated[
         str | None, Option(help="A shipped name, a folder or a hub id; by default the task's name.")
@@ -49,7 +53,7 @@ def solve(
         str | None,
         Option(
             help="Problems to solve: an .npz, .npy, .csv, .parquet or .arrow file, a folder of .parquet files, or an "
-            "address such as s3://...; for tasks on graphs, a graph.",
+            "address such as s3://...; or a file of the task's own kind, such as a graph or an image.",
             metavar="FILE",
         ),
     ] = None,
@@ -79,11 +83,15 @@ def solve(
     table: Annotated[
         bool, Option("--table", help="Completion: --input is one table, with empty fields or NaN for what is missing.")
     ] = False,
+    *,
+    own: dict[str, Any],
 ):
     """Solve problems with a trained energy: those in a file, or fresh ones to measure errors and steps."""
     given = {"--chunk": chunk, "--resume": resume or None, "--overwrite": overwrite or None, "--table": table or None}
     given |= {"--header": header, "--index": index, "--keep": keep or None, "--columns": columns or None}
     given |= {"--engine": engine, "--address": address, "--workers": workers}
+    own = {name: value for name, value in own.items() if value is not None}
+    given |= {f"--{name}": value for name, value in own.items()}
     given = [name for name, value in given.items() if value is not None]
     _check_input(input, given, problems)
     if input is not None and output is None:
@@ -100,8 +108,11 @@ def solve(
         source = None if domain is None else domain.task_of(solver)
     if input is not None and output is not None:
         if domain is not None and domain.solve_file is not None:
-            _solve_own_file(domain, solver, Path(input), output, seed, overwrite, given)
+            generator = torch.Generator(next(solver.parameters()).device).manual_seed(seed)
+            job = FileJob(Path(input), output, generator, overwrite, own)
+            _solve_own_file(domain, solver, job, given)
             return
+        check_options((), own, domain.name if domain else name)
         with command_errors(ValueError, ImportError):
             opened = open_problems(
                 input, header=header, index=index, missing=table, keep=keep or None, columns=columns or None
@@ -115,7 +126,7 @@ def solve(
         raise CommandError(f"The model {name} belongs to no known task: name a TASK, or pass a file as --input.")
     else:
         folder = output or Path("out") / f"solve-{domain.name}"
-        _solve_fresh(domain, name, solver, source, problems or _PROBLEMS, seed, folder, device)
+        _solve_fresh(domain, name, solver, source, problems or domain.problems, seed, folder, device)
 
 
 def _engine(name: str | None, address: str | None, workers: int | None, device: str) -> Any:
@@ -226,21 +237,24 @@ def _complete(
     complete_file(solver, opened, output, seed, overwrite)
 
 
-def _solve_own_file(
-    domain: Domain, solver: EnergySolver, input: Path, output: Path, seed: int, overwrite: bool, misplaced: list[str]
-) -> None:
+def _solve_own_file(domain: Domain, solver: EnergySolver, job: FileJob, given: list[str]) -> None:
     """Solve a file of the domain's own kind, which holds one problem."""
-    for name in misplaced:
-        if name != "--overwrite":
+    check_options(domain.file_options, job.options, domain.name)
+    for name in given:
+        if name != "--overwrite" and name.removeprefix("--") not in job.options:
             raise CommandError(f"{name} is for files of many problems; a file of {domain.name} holds one.")
-    if output.exists() and not overwrite:
-        raise CommandError(f"{output} exists. Choose another --output, or pass --overwrite.")
+    if job.output.is_file() and not job.overwrite:
+        raise CommandError(f"{job.output} exists. Choose another --output, or pass --overwrite.")
     assert domain.solve_file is not None
-    generator = torch.Generator(next(solver.parameters()).device).manual_seed(seed)
-    with command_errors(ValueError, FileNotFoundError, ImportError):
-        said, paths = domain.solve_file(solver, input, output, generator)
-    saved = ", ".join(map(str, [output, *paths]))
-    Console().print(f"{said}\nSaved {saved}", soft_wrap=True, highlight=False)
+    console = Console()
+    bar = _Bar(console, "parts")
+    try:
+        with command_errors(ValueError, FileNotFoundError, ImportError):
+            said, paths = domain.solve_file(solver, replace(job, progress=bar))
+    finally:
+        bar.stop()
+    saved = ", ".join(map(str, [job.output, *paths]))
+    console.print(f"{said}\nSaved {saved}", soft_wrap=True, highlight=False)
 
 
 def _read(problems: ProblemFile) -> str:
@@ -254,8 +268,8 @@ def _read(problems: ProblemFile) -> str:
 class _Bar:
     """A progress bar that appears with the first report and measures the speed from there."""
 
-    def __init__(self, console: Console):
-        speed = TextColumn("{task.fields[speed]} problems/s")
+    def __init__(self, console: Console, unit: str = "problems"):
+        speed = TextColumn(f"{{task.fields[speed]}} {unit}/s")
         self._progress = Progress(
             TextColumn("solving"), BarColumn(), MofNCompleteColumn(), speed, TimeRemainingColumn(), console=console
         )
@@ -268,7 +282,8 @@ class _Bar:
             self._progress.add_task("solving", total=total, completed=done, speed="-")
         elif done:
             speed = (done - self._first) / (time.perf_counter() - self._begun)
-            self._progress.update(self._progress.tasks[0].id, completed=done, speed=f"{speed:,.0f}")
+            shown = f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+            self._progress.update(self._progress.tasks[0].id, completed=done, total=total, speed=shown)
         self.done = done
 
     def stop(self) -> None:

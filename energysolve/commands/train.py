@@ -28,10 +28,9 @@ from .common import (
     task_help,
 )
 
-_EVALUATION_PROBLEMS = 1000
 _SCHEDULES: dict[str, type[Schedule]] = {"one-cycle": OneCycle, "constant": Constant, "cosine": Cosine}
 _CHECKPOINTING = ("checkpoint_every", "keep_checkpoints", "resume")
-_COMMAND = ("task", "preset", "energy", "output", "overwrite", "tracker", "device", *_CHECKPOINTING)
+_COMMAND = ("task", "preset", "energy", "output", "overwrite", "tracker", "device", "data", *_CHECKPOINTING)
 """The options that are not settings of the preset."""
 
 
@@ -71,6 +70,7 @@ def train(
         list[str] | None, Option(help="Experiment tracker: csv, tensorboard, ...; may be repeated.")
     ] = None,
     device: Annotated[str | None, Option(help="cpu or cuda; by default a GPU if there is one.")] = None,
+    data: Annotated[Path | None, Option(help="Folder of data to train on, for tasks that take data: images.")] = None,
     size: Annotated[int | None, Option(min=1, help="Size of the problems; default: the paper's.")] = None,
     width: Annotated[int | None, Option(min=1, help="Units of each hidden layer.")] = None,
     energy_scale: Annotated[float | None, Option(help="Constant factor of the energy.")] = None,
@@ -96,7 +96,7 @@ def train(
     after = max(checkpoints.iterations(), default=0) if resume and checkpoints else 0
     with command_errors(ValueError):
         chosen = _changed(domain.preset(preset), settings)
-        source = domain.task_at(chosen)
+        source = domain.task_at(chosen, data)
         trainer, solver = chosen.prepare(
             domain.name, source, folder=folder, trackers=tuple(tracker or ()), cpu=device == "cpu", after=after
         )
@@ -127,7 +127,7 @@ def _evaluate_and_save(
 ) -> None:
     """Solve fresh problems once, print the results, and save the solver with them."""
     generator = stream(f"evaluate {domain.name}", seed)
-    found = [evaluate(solver, task, name, _EVALUATION_PROBLEMS, generator) for name in task.difficulties]
+    found = [evaluate(solver, task, name, domain.problems, generator) for name in task.difficulties]
     print_evaluations(console, found, domain.paper_irem, task.error_name)
     results = {"evaluation": {each.difficulty: each.summary() for each in found}}
     solver.save_pretrained(folder, training={"command": command_line(), **about, **results})

@@ -21,8 +21,11 @@ from .analytic import (
 )
 from .combinators import Mapped, SoftMin
 from .convex import Bowl, Logistic, Quadratic, Ridge
+from .fields import FieldsEnergy
 from .graph import GINEEnergy, TripleEnergy
+from .image import ConvEnergy
 from .mlp import MLPEnergy
+from .noise import NoiseLevel
 from .structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
 
 __all__ = [
@@ -32,7 +35,9 @@ __all__ = [
     "Bowl",
     "Box3D",
     "BrownBadlyScaled",
+    "ConvEnergy",
     "FactoredCompletion",
+    "FieldsEnergy",
     "FunctionEnergy",
     "GINEEnergy",
     "HelicalValley",
@@ -41,6 +46,7 @@ __all__ = [
     "MLPEnergy",
     "Mapped",
     "Matyas",
+    "NoiseLevel",
     "PowellSingular",
     "PreconditionedInverse",
     "Quadratic",

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..evaluation.figures import save
 from ..landscape.figures import Curves, draw_error_panels
-from ..presets import METHODS
+from ..presets import METHODS, domain_named
 from .runs import Laboratory, Run
 from .tables import floor_rows
 
@@ -29,7 +29,8 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
 
 def methods_of(task: str, preset: str) -> dict[str, Run]:
     """The runs by title: baselines with the paper's settings, the energy model with those of ``preset``."""
-    return {title: Run(task, name, preset if name == "irem" else "paper") for name, title in METHODS.items()}
+    names = domain_named(task).methods
+    return {METHODS[name]: Run(task, name, preset if name == "irem" else "paper") for name in names}
 
 
 def panel(runs: dict[str, dict[str, Any]], difficulty: str) -> Curves:

@@ -64,6 +64,8 @@ class Laboratory:
         domains: domains by name.
         iterations: iterations of the runs of `table2`, `table3` and `scratchpad`, which compare settings of training.
         checkpoint_every: iterations between checkpoints.
+        train_data: folder of the data to train on, for tasks that take one; None for the task's own.
+        test_data: folder of the data to evaluate on, for experiments that take one.
     """
 
     models: Path
@@ -75,6 +77,8 @@ class Laboratory:
     domains: Mapping[str, Domain] = field(default_factory=lambda: DOMAINS)
     iterations: int = 2000
     checkpoint_every: int = 500
+    train_data: Path | None = None
+    test_data: Path | None = None
 
     def continuous(self) -> dict[str, Domain]:
         """The domains on vectors and matrices, of Section 4.3 of the paper."""
@@ -83,6 +87,10 @@ class Laboratory:
     def graphs(self) -> dict[str, Domain]:
         """The domains on graphs, of Section 4.2 of the paper."""
         return {name: domain for name, domain in self.domains.items() if domain.section == "graphs"}
+
+    def algorithmic(self) -> dict[str, Domain]:
+        """The domains of the paper's Section 4: on vectors, matrices and graphs."""
+        return {**self.continuous(), **self.graphs()}
 
     def preset(self, run: Run) -> Preset:
         """The preset of a run, with its seed and variant."""
@@ -134,7 +142,8 @@ class Laboratory:
 
     def _train(self, run: Run, folder: Path) -> None:
         domain, preset = self.domains[run.task], self.preset(run)
-        trainer, used = preset.prepare(domain.name, domain.task_at(preset), cpu=self.device == "cpu")
+        task = domain.task_at(preset, self.train_data if domain.with_data else None)
+        trainer, used = preset.prepare(domain.name, task, cpu=self.device == "cpu")
         checkpoints = Checkpoints(folder / "checkpoints", every=self.checkpoint_every, keep=1)
         resumed = max(checkpoints.iterations(), default=0)
         begin = time.perf_counter()

@@ -23,7 +23,7 @@ _HEADINGS = (
 
 def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
     """Make the missing runs of a preset and the table of all recorded runs. Returns the paths of the written files."""
-    laboratory.make_all(laboratory.domains, preset, seeds)
+    laboratory.make_all(laboratory.algorithmic(), preset, seeds)
     return [laboratory.write_page("table1.md", table(laboratory.results))]
 
 

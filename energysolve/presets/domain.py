@@ -25,6 +25,40 @@ def no_checks(solver: EnergySolver) -> Mapping[str, Callable[[Tensor, Tensor], T
 
 
 @dataclass(frozen=True)
+class FileOption:
+    """An option of ``energysolve solve --input`` for files of one domain.
+
+    Attributes:
+        help: what it does, for the command's help.
+        kind: its type, such as float or Path.
+    """
+
+    help: str
+    kind: type = str
+
+
+@dataclass(frozen=True)
+class FileJob:
+    """A file of a domain's own kind that is to be solved.
+
+    Attributes:
+        input: the file, or a folder where the domain solves folders.
+        output: the file, or the folder, for the answers.
+        generator: source of random initial answers.
+        overwrite: whether existing answers in a folder may be replaced.
+        options: the values of the domain's ``file_options`` that were given, by name.
+        progress: called with the number of parts done, and of all.
+    """
+
+    input: Path
+    output: Path
+    generator: Any = None
+    overwrite: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    progress: Callable[[int, int], None] | None = None
+
+
+@dataclass(frozen=True)
 class Domain:
     """A task with everything that commands, evaluation and experiments need to know about it.
 
@@ -41,13 +75,18 @@ class Domain:
         limit: name of the lower bound on the error of any method, if `energysolve.experiments.limits` computes one.
         measures: further measures of a model by name: functions of the model, the task, a seed and a problem count.
         baselines: classes of the other methods by name, see `METHODS`.
+        method_presets: presets of the other methods that are not trained like the energy, by name.
         solve_file: solves the problem in a file of the domain's own kind, such as a graph, and writes the answers: a
-            function of the solver, the file, the file for the answers and a generator, which returns what to print and
-            the paths of further files. None for files of arrays.
+            function of the solver and a `FileJob`, which returns what to print and the paths of further files. None for
+            files of arrays.
+        file_options: further options of ``energysolve solve --input`` for such files, by name without the dashes. The
+            command has those of the domains that are registered when ``energysolve.cli`` is imported.
         kinds: further kinds of problems by name, such as sparse graphs: functions of the size that make the task.
         harder: the name of the task's second difficulty.
         section: the half of the paper's experiments that it belongs to, ``"continuous"`` or ``"graphs"``.
         checks: returns measures of a solver's answers that need no target, by name: functions ``(x, y) -> (batch,)``.
+        problems: the default number of fresh problems to evaluate on.
+        with_data: returns the task with the data in a folder of the user's, for tasks that take data.
     """
 
     name: str
@@ -62,11 +101,15 @@ class Domain:
     limit: str | None = None
     measures: Mapping[str, Callable[[Any, Any, int, int], Any]] = field(default_factory=dict)
     baselines: Mapping[str, type[Baseline]] = field(default_factory=lambda: BASELINES)
+    method_presets: Mapping[str, Preset] = field(default_factory=dict)
     kinds: Mapping[str, Callable[[int], Task]] = field(default_factory=dict)
-    solve_file: Callable[[EnergySolver, Path, Path, Any], tuple[str, list[Path]]] | None = None
+    solve_file: Callable[[EnergySolver, FileJob], tuple[str, list[Path]]] | None = None
+    file_options: Mapping[str, FileOption] = field(default_factory=dict)
     harder: str = "harder"
     section: str = "continuous"
     checks: Callable[[EnergySolver], Mapping[str, Callable[[Tensor, Tensor], Tensor]]] = no_checks
+    problems: int = 1000
+    with_data: Callable[[Any, Path], Task] | None = None
 
     def preset(self, name: str, method: str = "irem") -> Preset:
         """A preset by name, for the energy model or for one of the baselines.
@@ -80,11 +123,20 @@ class Domain:
             return self.presets[name]
         if method not in self.baselines:
             raise ValueError(f"There is no method {method!r}; the methods are: irem, {', '.join(self.baselines)}.")
-        return baseline_preset(self.presets[name], self.baselines[method])
+        return self.method_presets.get(method) or baseline_preset(self.presets[name], self.baselines[method])
 
-    def task_at(self, preset: Preset) -> Task:
-        """The task at the size of a preset."""
-        return self.task(preset.size or self.size)
+    def task_at(self, preset: Preset, data: Path | None = None) -> Task:
+        """The task at the size of a preset, with the data in a folder if one is given.
+
+        Raises:
+            ValueError: for data if the task takes none.
+        """
+        task = self.task(preset.size or self.size)
+        if data is None:
+            return task
+        if self.with_data is None:
+            raise ValueError(f"{self.title} draws its problems at random and takes no folder of data.")
+        return self.with_data(task, data)
 
     def task_for(self, model: EnergySolver | Baseline) -> Task:
         """The task that a trained model solves."""

@@ -21,7 +21,7 @@ from ..solver import EnergySolver
 from ..tasks.graph import Components, EdgeCopy, GraphTask, ShortestPath
 from ..training import OneCycle, TrainingConfig
 from ..training.equilibrium import EquilibriumSteps
-from .domain import Domain
+from .domain import Domain, FileJob
 from .network import SOLVER, at_test_time, paper, tuned
 from .preset import Preset, Settings
 
@@ -97,18 +97,18 @@ def _task_of(kind: Callable[..., GraphTask], bounded: bool) -> Callable[[EnergyS
 
 
 def _file_solver(kind: Callable[..., GraphTask], title: str) -> Callable[..., tuple[str, list[Path]]]:
-    def solve_file(solver: EnergySolver, input: Path, output: Path, generator: Any) -> tuple[str, list[Path]]:
+    def solve_file(solver: EnergySolver, job: FileJob) -> tuple[str, list[Path]]:
         # Imported on demand: torch-geometric, NetworkX and matplotlib take seconds to import.
         from ..evaluation.figures import save
         from ..evaluation.graph_figures import draw_graph_solve
         from ..streaming.graphs import solve_graph_file
 
-        found = solve_graph_file(solver, kind(), input, output, generator)
-        figure = draw_graph_solve(found.graph, found.x, found.y, found.solution, f"{title}: {input.name}")
+        found = solve_graph_file(solver, kind(), job.input, job.output, job.generator)
+        figure = draw_graph_solve(found.graph, found.x, found.y, found.solution, f"{title}: {job.input.name}")
         apart = int((~found.y.isfinite()).sum())
         said = f"{found.x.num_nodes} nodes, {found.y.numel():,} pairs: {found.solution!r}"
         return said + (f"\n{apart:,} pairs without a path: inf" if apart else ""), save(
-            figure, output.parent, output.stem
+            figure, job.output.parent, job.output.stem
         )
 
     return solve_file

@@ -14,6 +14,7 @@ METHODS: Mapping[str, str] = {
     "programmatic": "Programmatic (PonderNet)",
     "iterative": "Iterative feedforward",
     "unrolled": "Iterative feedforward, unrolled",
+    "dncnn": "DnCNN",
     "irem": "IREM",
 }
 """Titles, in the order of the paper's tables. The iterative network has two entries: one follows the paper's text, one

@@ -13,6 +13,7 @@ from ..solver import EnergySolver
 from ..tasks import Task
 from ..training import Replayable, SupervisedTrainer, Trainer, TrainingConfig, Validation, make_accelerator
 from ..training.equilibrium import EquilibriumSteps
+from ..training.minima import MinimumLoss
 from ..training.supervised import UNUSED
 
 Settings = Mapping[str, Any]
@@ -135,6 +136,7 @@ def finished(trainer: Trainer | SupervisedTrainer, used: Any) -> Any:
     """The model to save, with the trained weights, on the CPU and in evaluation mode."""
     trained = trainer.trained_model
     if isinstance(used, EnergySolver):
-        # The steps of an equilibrium are trained, and its energy is kept.
-        trained = used.replace(energy=trained.energy if isinstance(trained, EquilibriumSteps) else trained)
+        # The steps of an equilibrium, or the minima, are trained, and their energy is kept.
+        kept = trained.energy if isinstance(trained, EquilibriumSteps | MinimumLoss) else trained
+        trained = used.replace(energy=kept)
     return trained.to("cpu").eval()

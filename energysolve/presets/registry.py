@@ -9,12 +9,13 @@ from ..solver import EnergySolver
 from ..tasks import Task
 from .domain import Domain
 from .graph import COMPONENTS, EDGE_COPY, SHORTEST_PATH
+from .image import DENOISE
 from .matrix import COMPLETION, INVERSE
 from .network import NETWORK, SOLVER, network, paper, tuned, with_energy
 from .vector import ADDITION
 
 DOMAINS: dict[str, Domain] = {
-    domain.name: domain for domain in (ADDITION, COMPLETION, INVERSE, EDGE_COPY, COMPONENTS, SHORTEST_PATH)
+    domain.name: domain for domain in (ADDITION, COMPLETION, INVERSE, EDGE_COPY, COMPONENTS, SHORTEST_PATH, DENOISE)
 }
 """Domains by name; `register` adds to them."""
 

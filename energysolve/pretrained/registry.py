@@ -5,6 +5,7 @@ from typing import TypeVar
 from torch import nn
 
 from ..energies.graph import GINEEnergy, TripleEnergy
+from ..energies.image import ConvEnergy
 from ..energies.mlp import MLPEnergy
 from ..energies.structured import FactoredCompletion, PreconditionedInverse, SharedQuadratic
 from ..energy import Energy
@@ -13,7 +14,15 @@ C = TypeVar("C", bound=type)
 
 ENERGIES: dict[str, type[nn.Module]] = {
     cls.__name__: cls
-    for cls in (MLPEnergy, SharedQuadratic, PreconditionedInverse, FactoredCompletion, GINEEnergy, TripleEnergy)
+    for cls in (
+        MLPEnergy,
+        SharedQuadratic,
+        PreconditionedInverse,
+        FactoredCompletion,
+        GINEEnergy,
+        TripleEnergy,
+        ConvEnergy,
+    )
 }
 """Classes by name. A configuration refers to them by these names; nothing is imported by a name in a file."""
 LIBRARY = frozenset(ENERGIES)

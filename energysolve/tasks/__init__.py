@@ -2,7 +2,18 @@
 
 from .base import Task
 from .graph import Components, EdgeCopy, GraphTask, ShortestPath
+from .image import Denoising
 from .matrix import Completion, Inverse
 from .vector import Addition
 
-__all__ = ["Addition", "Completion", "Components", "EdgeCopy", "GraphTask", "Inverse", "ShortestPath", "Task"]
+__all__ = [
+    "Addition",
+    "Completion",
+    "Components",
+    "Denoising",
+    "EdgeCopy",
+    "GraphTask",
+    "Inverse",
+    "ShortestPath",
+    "Task",
+]

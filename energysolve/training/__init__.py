@@ -5,6 +5,7 @@ from .callbacks import Callback, Progress, Validated
 from .checkpoints import CheckpointError, Checkpoints
 from .config import TrainingConfig
 from .equilibrium import EquilibriumSteps
+from .minima import MinimumLoss
 from .replay import ReplayBuffer
 from .schedules import Constant, Cosine, OneCycle, Schedule
 from .supervised import Replayable, SupervisedTrainer
@@ -19,6 +20,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "EquilibriumSteps",
+    "MinimumLoss",
     "NonfiniteLossError",
     "OneCycle",
     "Progress",

@@ -14,6 +14,9 @@ import torch
 from small_presets import small_domains
 
 from energysolve import SGD, EnergySolver, MLPEnergy, Uniform, cli
+from energysolve.energies import ConvEnergy
+from energysolve.images import write_image
+from energysolve.initializers import FromInput
 from energysolve.presets import DOMAINS
 from energysolve.pretrained.registry import ENERGIES
 
@@ -93,11 +96,19 @@ def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
         output = ["--output", arguments[arguments.index("--model") + 1]]
         (made,) = (each for each in commands("energysolve") if each[1] == "train" and each[-2:] == output)
         assert ended([*made[1:], *own]) == 0
+    elif "--model" in arguments and "denoise" in arguments:
+        solver = EnergySolver(ConvEnergy(4, 0, 4), init=FromInput(), max_steps=2)
+        solver.save_pretrained(tmp_path / arguments[arguments.index("--model") + 1])
     elif "--model" in arguments:
         folder = tmp_path / arguments[arguments.index("--model") + 1]
         EnergySolver(MLPEnergy(8, 4, width=8), SGD(1.0), init=Uniform((4,))).save_pretrained(folder)
     options = own if arguments[1] == "train" and "--energy" in arguments else SMALL[arguments[1]]
-    if "--input" in arguments:  # a file that the page describes
+    for option in ("--data", "--input", "--reference"):  # images that the page describes
+        if option in arguments and "denoise" in arguments:
+            named = tmp_path / arguments[arguments.index(option) + 1]
+            write_image(np.eye(20, dtype=np.uint8) * 200, named if named.suffix else named / "a.png")
+            options = [] if "--input" in arguments else options
+    if "--input" in arguments and "denoise" not in arguments:  # a file that the page describes
         entries = 4 if "--energy" in arguments else 800
         problems = tmp_path / arguments[arguments.index("--input") + 1]
         if "--table" in arguments:

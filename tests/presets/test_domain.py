@@ -173,7 +173,7 @@ def test_registration():
     assert at_size(build(Doubling(3), {"step_size": 1.0}), (8,)).energy.size == 8
     with pytest.raises(ValueError, match="There is a domain 'doubling' already"):
         register(Domain("doubling", "Other", Doubling, 4, task_of, {}))
-    with pytest.raises(ValueError, match=r"the tasks are: addition, .*, shortest-path, doubling"):
+    with pytest.raises(ValueError, match=r"the tasks are: addition, .*, shortest-path, denoise, doubling"):
         domain_named("doublign")
     with pytest.raises(ValueError, match="has no preset 'best'; its presets are: tuned, paper"):
         DOUBLING.preset("best")
@@ -253,7 +253,7 @@ def test_a_task_of_the_users_own_trains_the_papers_network(user_module, capsys):
         (("train", "halving_module:Learned", "--size", "3"), "a task is a subclass of energysolve.tasks.Task"),
         (("train", "halving_module:Halving", "--size", "3"), "cannot be called with (3,)"),
         (("train", "addition", "--energy", "halving_module:make_energy"), "--energy is for a task of your own"),
-        (("train", "additoin"), "components, shortest-path, doubling. For a task of your own"),
+        (("train", "additoin"), "components, shortest-path, denoise, doubling. For a task of your own"),
         (("solve",), "Name a task, or a trained model with --model"),
     ],
 )
@@ -262,3 +262,10 @@ def test_errors_are_one_line(user_module, capsys, arguments, message):
     err = capsys.readouterr().err
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_data_is_for_tasks_that_take_data(tmp_path):
+    with pytest.raises(ValueError, match="Doubling draws its problems at random and takes no folder of data"):
+        DOUBLING.task_at(QUICK, tmp_path)
+    task = DOMAINS["denoise"].task_at(DOMAINS["denoise"].preset("paper"), tmp_path)
+    assert (task.folder, task.size) == (str(tmp_path), 48)
