@@ -179,8 +179,8 @@ class Descent:
             return none, none
         return lost(self.objective, carry.at, trial.at, carry.initial_energy)
 
-    def search(self, carry: Carry) -> Carry:
-        """One trial of an optimizer that searches: each sample accepts its candidate or stays where it is."""
+    def _tried(self, carry: Carry) -> tuple[Evaluation, Tensor, Any]:
+        """The candidates evaluated, the samples that accept theirs, and the optimizer's state."""
         candidate, state = self.propose(carry)
         # Samples that do not move are evaluated where they are, which is known to be in the energy's domain.
         if all_of(carry.active):
@@ -192,7 +192,11 @@ class Descent:
         if not all_of(finite):
             trial = trial._replace(energy=torch.where(finite, trial.energy, torch.inf))
         accepted, state = self.optimizer.accept(carry.at, trial, state)
-        accepted = accepted & carry.active & finite
+        return trial, accepted & carry.active & finite, state
+
+    def search(self, carry: Carry) -> Carry:
+        """One trial of an optimizer that searches: each sample accepts its candidate or stays where it is."""
+        trial, accepted, state = self._tried(carry)
         info = StepInfo(
             step=carry.steps + 1,
             energy=trial.energy,
