@@ -4,8 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-PROBLEMS, CORES, PRICE = 10**9, 64, 0.04
-"""The worked plan: problems, cores of a machine, and dollars for an hour of a core, which readers replace by theirs."""
+PROBLEMS, CORES, PRICE, DISK = 10**9, 64, 0.04, 10**9
+"""The worked plan: problems, cores of a machine, dollars for an hour of a core, bytes a second of a machine; all
+but the first are assumptions, which readers replace by theirs."""
+BYTES = (800 + 400) * 4
+"""Of an addition and its answer, in single precision."""
 
 
 def scale(folder: Path) -> str:
@@ -65,13 +68,16 @@ def workers(found: list[dict[str, Any]]) -> str:
 def plan(found: list[dict[str, Any]]) -> str:
     """Machines, time and cost of 10^9 additions of the paper's size."""
     [rate] = [each["rate"] for each in found if (each["task"], each["size"]) == ("addition", 400)]
-    hours = PROBLEMS / rate / 3600
-    rows = [
-        [machines, machines * CORES, f"{hours / (machines * CORES):.1f} h", f"${hours * PRICE:,.0f}"]
-        for machines in (1, 4, 16)
-    ]
+    rows = []
+    for machines in (1, 4, 16):
+        cores = machines * CORES
+        solving, moving = PROBLEMS / rate / cores / 60, PROBLEMS * BYTES / DISK / machines / 60
+        cost = max(solving, moving) / 60 * cores * PRICE
+        rows.append([machines, cores, f"{solving:,.0f} min", f"{moving:,.0f} min", f"${cost:,.0f}"])
     return (
-        f"**10⁹ problems.** Additions of the paper's size, {rate:,} a second on a core: {hours:,.0f} core-hours. With "
-        f"machines of {CORES} cores at ${PRICE} for a core-hour, start-up and efficiency aside:\n\n"
-        + table(["machines", "cores", "time", "cost"], rows)
+        f"**10⁹ problems.** Additions of the paper's size, {rate:,} a second on a core, or "
+        f"{PROBLEMS / rate / 3600:,.0f} core-hours. Assumed: machines of {CORES} cores, ${PRICE} for a core-hour, and "
+        f"{DISK // 10**9} GB/s of reading and writing for a machine. Start-up and losses come on top:\n\n"
+        + table(["machines", "cores", "solving", "reading and writing", "cost"], rows)
+        + "\n\nSo cheap problems are bound by their files, and expensive ones by their steps."
     )

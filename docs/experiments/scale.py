@@ -4,11 +4,12 @@
 
 ``memory``: files of 10^4, 10^5 and 10^6 problems by the plain engine and by Ray, the highest memory of a process, and
 answers compared with the closed form. ``sizes`` and ``steps``: one core. ``workers``: one and two workers of Ray on
-chunks that take a second, start-up aside: the time from the first chunk to the last.
+chunks that take a second, start-up aside: the time from the first chunk to the last. ``ENGINES=plain`` leaves out Ray.
 """
 
 import json
 import os
+import shlex
 import sys
 import tempfile
 import threading
@@ -222,7 +223,8 @@ def main():
         else:
             result[part] = {"sizes": sizes, "steps": steps, "workers": workers}[part]()
             write_progress(result[part])
-        command = "python docs/experiments/scale.py memory sizes steps workers"
+        engines = f"ENGINES={shlex.quote(os.environ['ENGINES'])} " if "ENGINES" in os.environ else ""
+        command = f"{engines}python docs/experiments/scale.py {shlex.join(sys.argv[1:])}"
         write_json(RESULT, result | {"kind": "scale", "command": command} | environment())
 
 
