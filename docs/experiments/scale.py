@@ -45,8 +45,8 @@ class Slow(Bowl):
 
     def encode(self, x):
         """The problems as they are, a second later."""
-        until = time.process_time() + 1.0
-        while time.process_time() < until:
+        until = time.thread_time() + 1.0
+        while time.thread_time() < until:
             torch.ones(64, 64).mm(torch.ones(64, 64))
         return x
 
