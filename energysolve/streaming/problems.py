@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from ..files import suffix_of
+
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError)
 _BUFFER = 1 << 18
 """Bytes read at a time for a checksum, or to skip them."""
@@ -87,12 +89,7 @@ def open_problems(
         ValueError: if it is of another kind, damaged, ambiguous, or holds anything but rows of real numbers.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise ValueError(f"Problems are read from {', '.join(_SUFFIXES)} files; got {path}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
-    if suffix == ".csv":
+    if suffix_of(path, _SUFFIXES, "Problems") == ".csv":
         return TableFile(path, header, index, missing)
     if header is not None or index is not None:
         raise ValueError(f"header and index are for tables; {path} is an array.")
