@@ -1,9 +1,9 @@
-"""Files that are written whole or not at all, and the checksum of tensors."""
+"""Files that are written whole or not at all, what kind one is, and the checksum of tensors."""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,26 @@ def write_json(path: Path, content: Any, indent: int = 1) -> None:
         ValueError: if it holds a NaN or an infinity. In both cases nothing is written.
     """
     write_atomic(path, (json.dumps(content, indent=indent, allow_nan=False) + "\n").encode())
+
+
+def suffix_of(path: Path, known: Sequence[str], content: str) -> str:
+    """The suffix of a file that is there and can be read, in lower case.
+
+    Args:
+        path: the file.
+        known: the suffixes that can be read.
+        content: what the file is read for, such as ``"Problems"``, for the message.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if its suffix is another one.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in known:
+        raise ValueError(f"{content} are read from {', '.join(known)} files; got {path}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}.")
+    return suffix
 
 
 def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -16,8 +16,8 @@ from scipy.sparse.linalg import spsolve
 
 from energysolve import EnergySolver, FromInput, GradientNorm
 from energysolve.graph import node_layout
-from energysolve.graphs import to_batch
 from energysolve.layout import layout_of
+from energysolve.user_graphs import to_batch
 
 TIME = 2.0
 

@@ -114,7 +114,7 @@ def _exact(solution: Any, target: torch.Tensor) -> torch.Tensor:
 
 def _on(solver: EnergySolver, task: Any, graphs: list[Any]) -> dict[str, Any]:
     """On given graphs, one by one."""
-    from ..graphs import solve_task, to_batch
+    from ..user_graphs import solve_task, to_batch
 
     errors, steps, converged, variances, exact = [], [], [], [], []
     for graph in graphs:

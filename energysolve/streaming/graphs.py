@@ -9,11 +9,11 @@ import networkx as nx
 import torch
 from scipy import sparse
 
-from ..files import write_atomic
-from ..graphs import answers_like, solve_task, to_batch
+from ..files import suffix_of, write_atomic
 from ..recorders import Trajectory
 from ..solution import Solution
 from ..solver import EnergySolver
+from ..user_graphs import answers_like, solve_task, to_batch
 
 _NODES = 1_000_000
 """The most nodes that are taken without a byte for each of them."""
@@ -49,11 +49,7 @@ def read_graph(path: str | Path) -> Any:
         ValueError: if it is of another kind, or damaged; the message names the line of an edge list.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: expected a graph as {', '.join(SUFFIXES)}, got a file {path.suffix!r}.")
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}.")
+    suffix = suffix_of(path, SUFFIXES, "Graphs")
     if suffix == ".npz":
         return _read(path, "a matrix of scipy.sparse.save_npz", lambda: _load_matrix(path))
     if suffix == ".graphml":

@@ -59,7 +59,7 @@ class GraphTask(Task):
         """The problem that a batch of users' graphs poses: one edge for every ordered pair of nodes.
 
         Args:
-            graphs: a batch with ``edge_attr (edges, 1)``, see `energysolve.graphs.to_batch`.
+            graphs: a batch with ``edge_attr (edges, 1)``, see `energysolve.user_graphs.to_batch`.
 
         Raises:
             ValueError: if the task has no such problem.

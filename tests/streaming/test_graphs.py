@@ -113,7 +113,7 @@ def ended(arguments):
         ("graph.csv", "a b -2\n", r"graph\.csv: Lengths of edges must be 0 or more; got -2"),
         ("graph.graphml", "<graph", "is not GraphML"),
         ("graph.npz", b"PK nothing", "is not a matrix of scipy"),
-        ("graph.png", "", "expected a graph as .csv, .edges, .edgelist, .txt, .graphml, .npz"),
+        ("graph.png", "", "Graphs are read from .csv, .edges, .edgelist, .txt, .graphml, .npz files; got .*graph.png"),
     ],
 )
 def test_files_that_are_no_graphs(tmp_path, name, content, message):

@@ -14,8 +14,8 @@ data = pytest.importorskip("torch_geometric.data")
 nx = pytest.importorskip("networkx")
 
 from energysolve.graph import all_pairs, node_layout  # noqa: E402
-from energysolve.graphs import answers_like, solve_graphs, to_batch  # noqa: E402
 from energysolve.testing import check_energy  # noqa: E402
+from energysolve.user_graphs import answers_like, solve_graphs, to_batch  # noqa: E402
 
 
 def doubling(x, y):
