@@ -135,7 +135,7 @@ def _read_graph(suffix: str) -> Callable[[bytes, Path], None]:
         path = folder / f"g{suffix}"
         path.write_bytes(content)
         graph = read_graph(path)
-        from energysolve.graphs import to_batch
+        from energysolve.user_graphs import to_batch
 
         if (graph.number_of_nodes() if isinstance(graph, nx.Graph) else graph.shape[0]) < 10_000:
             to_batch(graph)

@@ -25,7 +25,7 @@ from .domain import Domain, FileJob
 from .network import SOLVER, at_test_time, paper, tuned
 from .preset import Preset, Settings
 
-_TRIPLES: Settings = {  # a test_step_size of None is that of training
+_TRIPLES: Settings = {
     "width": 32,
     "messages": 16,
     "bounded": False,
@@ -34,7 +34,6 @@ _TRIPLES: Settings = {  # a test_step_size of None is that of training
     "step_size": 0.5,
     "consistency": 10.0,
     "test_from_edges": True,
-    "test_step_size": None,
     "test_window": 3,
     "test_tolerance": 1e-4,
     "test_max_steps": 300,
@@ -50,11 +49,7 @@ def _equilibrium(task: GraphTask, settings: Settings) -> EquilibriumSteps:
 def _minimized(model: EquilibriumSteps, settings: Settings) -> EnergySolver:
     return EnergySolver(
         model.energy,
-        FixedPoint(
-            memory=0,
-            step_size=settings["test_step_size"] or settings["step_size"],
-            window=settings["test_window"],
-        ),
+        FixedPoint(memory=0, step_size=settings["step_size"], window=settings["test_window"]),
         # Trained from random answers, so that others than the right one are no fixed points; from the edges, which
         # distances and components are reached from in one direction, the last few of them are avoided, too.
         init=EdgeValues() if settings["test_from_edges"] else Uniform((1,)),
@@ -167,7 +162,7 @@ COMPONENTS = _domain(
     Components,
     # From the edges, connections spread along chains. The energy rises while ever more of them spread at once, and
     # steps that had to lower it would end in between.
-    _best(3000, bounded=True, test_step_size=1.0, test_window=None),
+    _best(3000, bounded=True, test_window=None),
     _errors((0.1796, 0.3460), (0.1794, 0.2766), (0.2338, 3.1381), (0.4908, 1.2064), (0.1424, 0.2171)),
     {"edges with probability 1/n": lambda size: Components(size, 1 / size)},
 )
