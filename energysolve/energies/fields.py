@@ -121,6 +121,10 @@ class FieldsEnergy(Energy):
         peak = torch.einsum("c,cij->ij", (weights / ends) @ self.pooling(), response).amax()
         return weights * (self.convexity / peak).clamp(max=1), ends
 
+    def noise_level(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, " batch"]:
+        """The estimated standard deviation of the noise of each image."""
+        return self.noise(images)
+
     def normalized(self, x: Any) -> Normalized:
         """Images in units of their noise."""
         image, sigma = self._split(x)
@@ -167,7 +171,7 @@ class FieldsEnergy(Energy):
     def _split(self, x: Any) -> tuple[Tensor, Tensor]:
         """The images and the standard deviations of their noise, above zero."""
         image = noisy_images(x)
-        sigma = x[1] if isinstance(x, tuple) else self.noise(image)
+        sigma = x[1] if isinstance(x, tuple) else self.noise_level(image)
         # An image without noise stays as it is, to rounding: the noise is at least a tiny share of its values.
         least = 1e-6 * image.detach().abs().flatten(1).amax(1)
         return image, torch.maximum(sigma, least.clamp(min=torch.finfo(image.dtype).tiny ** 0.25))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from energysolve import LBFGS, EnergySolver, FromInput, GradientNorm
 from energysolve.energies import FieldsEnergy
 from energysolve.energies.fields import _mirrored
+from energysolve.images import solve_image
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +103,17 @@ def test_images_of_one_colour_and_one_pixel(energy):
         image = torch.full((1, 1, *shape), 0.3, dtype=torch.float64)
         solution = EnergySolver(energy, init=FromInput()).minimize((image, torch.tensor([0.1]).double()))
         torch.testing.assert_close(solution.y, image)
+
+
+def test_the_noise_of_a_large_image_is_estimated_once_for_all_tiles():
+    torch.manual_seed(1)
+    solver = EnergySolver(FieldsEnergy(4, 5, 4), init=FromInput(), max_steps=20)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.cat([0.02 * torch.randn(40, 40, generator=generator), torch.randn(40, 40, generator=generator)])
+    found = solve_image(solver, (0.5 + 0.1 * noise).numpy(), tile=48, overlap=16)
+    level = solver.energy.noise((0.5 + 0.1 * noise)[None, None])
+    told = solve_image(solver, (0.5 + 0.1 * noise).numpy(), level.item(), tile=48, overlap=16)
+    np.testing.assert_allclose(found.image, told.image, atol=1e-5)
 
 
 def test_refusals(energy):
