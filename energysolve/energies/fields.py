@@ -58,9 +58,11 @@ class FieldsEnergy(Energy):
     - A constant that is added to the image is added to the answer.
     - Flips and quarter turns of the image turn the answer: filters come in fours that are the flips and transposes of
       one another, and potentials treat the four alike. Each filter is even or odd under a half turn.
-    - The negative curvature of the potentials is at most ``convexity`` times the curvature 1 of ``1/2 |y - x|^2``, by
-      the largest frequency response of the filters. So below 1 the energy is convex on an unbounded image, and a
-      descent from any start finds its minimum. At the border, where the image is mirrored, this is not guaranteed.
+    - The energy is weakly convex: the negative curvature of the potentials, by the largest frequency response of the
+      filters, is a learned multiple of the curvature 1 of ``1/2 |y - x|^2``, at most ``convexity``. With a bound below
+      1 the energy is convex on an unbounded image, and a descent from any start finds its minimum; at the border, where
+      the image is mirrored, this is not guaranteed. With a larger bound more noise is removed, and the minimum that is
+      found depends on the start: begin from the noisy image (`FromInput`).
 
     Problems are noisy images ``(batch, 1, height, width)`` or a tuple of these and the standard deviations of their
     noise, ``(batch,)``; without them the noise is estimated by ``noise``. Answers have the shape of the images, and the
@@ -70,7 +72,7 @@ class FieldsEnergy(Energy):
         filters: number of filters, a multiple of 4.
         size: rows and columns of a filter: 5, 9, 13, ..., which fill whole blocks of pixels.
         groups: number of potentials, a multiple of 4.
-        convexity: bound on the negative curvature, above 0.
+        convexity: bound on the negative curvature, 0 or more.
     """
 
     _even: Tensor
@@ -98,6 +100,7 @@ class FieldsEnergy(Energy):
         self.mixing = nn.Parameter(_mixing(groups // 4, own) + 0.01 * torch.randn(groups // 4, own, 4))
         self.log_weights = nn.Parameter(torch.full((groups // 4,), math.log(0.3)))
         self.log_widths = nn.Parameter(torch.full((groups // 4,), math.log(8.0)))
+        self.log_curvature = nn.Parameter(torch.tensor(math.log(0.99)))
         self.noise = NoiseLevel()
 
     def filters(self) -> Float[Tensor, "filters size size"]:
@@ -114,12 +117,12 @@ class FieldsEnergy(Energy):
         return torch.stack(rows, 1).flatten(0, 1)
 
     def potentials(self) -> tuple[Float[Tensor, " groups"], Float[Tensor, " groups"]]:
-        """The weights ``a`` of the potentials, within the bound on their negative curvature, and their ends ``b``."""
+        """The weights ``a`` of the potentials, from their shares and their curvature together, and their ends ``b``."""
         weights, ends = self.log_weights.exp().repeat_interleave(4), 1 + self.log_widths.exp().repeat_interleave(4)
         side = 4 * self.size
         response = torch.fft.rfft2(self.filters(), s=(side, side)).abs().square()
         peak = torch.einsum("c,cij->ij", (weights / ends) @ self.pooling(), response).amax()
-        return weights * (self.convexity / peak).clamp(max=1), ends
+        return weights * (self.log_curvature.exp().clamp(max=self.convexity) / peak), ends
 
     def noise_level(self, images: Float[Tensor, "batch 1 height width"]) -> Float[Tensor, " batch"]:
         """The estimated standard deviation of the noise of each image."""

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from ..checks import check_whole
 from ..energy import Energy, LeastSquares
 from ..layout import Layout, layout_of
+from .messages import CHUNK, sum_of_messages
 
 
 class Pairs(NamedTuple):
@@ -144,6 +145,25 @@ class TripleEnergy(LeastSquares):
         return {"width": self.width, "messages": self.messages, "bounded": self.bounded}
 
 
+class Edges(NamedTuple):
+    """Encoded graphs.
+
+    Attributes:
+        ends: two tensors ``(edges,)``, the nodes at which edges begin and end.
+        values: ``(edges, 1)``, the values of the edges.
+        graph: ``(nodes,)``, the graph of each node.
+        count: number of graphs.
+        known: for each layer ``(edges, channels)``, what its messages owe to the problem; None for many edges, whose
+            messages are computed in chunks.
+    """
+
+    ends: tuple[Tensor, Tensor]
+    values: Tensor
+    graph: Tensor
+    count: int
+    known: list[Tensor] | None
+
+
 class GINEEnergy(Energy):
     """The paper's energy for graphs (Table 6): three GINEConv layers, then the maximum over nodes and linear layers.
 
@@ -177,31 +197,31 @@ class GINEEnergy(Energy):
         self.hidden = nn.Linear(width, width)
         self.head = nn.Linear(width, 1)
 
-    def encode(self, x: Any) -> tuple[Tensor, Tensor, Tensor, int, list[Tensor]]:
-        """Where edges begin and end, the graph of each node, the number of graphs, and what each layer sees of ``x``.
+    def encode(self, x: Any) -> Edges:
+        """Where edges begin and end, their values, the graph of each node, and what each layer sees of ``x``.
 
         Raises:
             ValueError: if ``edge_attr`` is not one number for each edge.
         """
         index, values = x["edge_index"], _edge_values(x)
-        half = self.width // 2
-        known = []
-        for layer in self._edge_maps():  # the two linear maps one after the other are one linear map of two numbers
-            constant = layer.weight[:, :half] @ self.of_edge.bias + layer.weight[:, half:] @ self.of_answer.bias
-            slope = layer.weight[:, :half] @ self.of_edge.weight
-            known.append(values * slope.squeeze(1) + constant + layer.bias)
-        return index[0], index[1], x["batch"], x.num_graphs, known
+        many = len(values) > CHUNK and not torch.compiler.is_compiling()
+        known = None if many else [values * of_x + constant for of_x, _, constant in self._edge_maps()]
+        return Edges((index[0], index[1]), values, x["batch"], x.num_graphs, known)
 
     def evaluate(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, context: tuple[Tensor, Tensor, Tensor, int, list[Tensor]], y: Float[Tensor, "edges 1"]
+        self, context: Edges, y: Float[Tensor, "edges 1"]
     ) -> Float[Tensor, " batch"]:
-        sources, targets, graph, count, known = context
+        ends, graph, count = context.ends, context.graph, context.count
         features = y.new_zeros(len(graph), 1)
-        for map_edges, map_nodes, of_edges in zip(self._edge_maps(), self.nodes, known, strict=True):
-            slope = map_edges.weight[:, self.width // 2 :] @ self.of_answer.weight
-            # In place: with a million edges, time goes into fresh memory.
-            messages = torch.addcmul(of_edges, y, slope.squeeze(1)).add_(features.index_select(0, sources)).relu_()
-            gathered = torch.zeros_like(features).index_add(0, targets, messages)
+        for layer, (map_nodes, (of_x, of_y, constant)) in enumerate(zip(self.nodes, self._edge_maps(), strict=True)):
+            if context.known is None:
+                given, slopes = torch.cat([context.values, y], 1), torch.stack([of_x, of_y])
+                gathered = sum_of_messages(ends, features, given, slopes, constant)
+            else:
+                # In place: time goes into fresh memory.
+                messages = torch.addcmul(context.known[layer], y, of_y)
+                messages = messages.add_(features.index_select(0, ends[0])).relu_()
+                gathered = features.new_zeros(len(graph), len(of_y)).index_add(0, ends[1], messages)
             features = F.silu(map_nodes(features + gathered))
         owner = graph.unsqueeze(1).expand_as(features)
         start = features.new_zeros(count, self.width)
@@ -211,8 +231,14 @@ class GINEEnergy(Energy):
     def config(self) -> dict[str, Any]:
         return {"width": self.width, "layers": self.layers, "scale": self.scale}
 
-    def _edge_maps(self) -> list[nn.Linear]:
-        return list(self.edges)  # pyright: ignore  (a ModuleList is not generic)
+    def _edge_maps(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """What each layer adds to a message for the value of an edge, for its answer, and for neither: rows."""
+        half, maps = self.width // 2, []
+        for layer in self.edges:  # the two linear maps one after the other are one linear map of two numbers
+            of_edge, of_answer = layer.weight[:, :half], layer.weight[:, half:]
+            constant = of_edge @ self.of_edge.bias + of_answer @ self.of_answer.bias + layer.bias
+            maps.append(((of_edge @ self.of_edge.weight)[:, 0], (of_answer @ self.of_answer.weight)[:, 0], constant))
+        return maps
 
 
 def _edge_values(graphs: Any) -> Tensor:

@@ -70,7 +70,7 @@ _FIELDS: Settings = {
     "filters": 48,
     "filter_size": 13,
     "potentials": 24,
-    "convexity": 0.99,
+    "convexity": 20.0,
     "power": 1.25,
     "tolerance": 1e-2,
     "linear_tolerance": 0.1,

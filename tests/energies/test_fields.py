@@ -1,5 +1,7 @@
 """Fields of experts against their formula, their symmetries and their curvature."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -85,17 +87,19 @@ def test_one_minimum_from_any_start(energy):
         torch.testing.assert_close(answer, answers[0], rtol=0, atol=1e-6)
 
 
-def test_negative_curvature_uses_the_bound():
+@pytest.mark.parametrize(("learned", "expected"), [(2.0, 2.0), (50.0, 3.0)], ids=["within", "beyond the bound"])
+def test_negative_curvature_is_learned_up_to_the_bound(learned, expected):
     """The bound is that of the worst image, a wave of the filters' strongest frequency, at the worst amplitude."""
     torch.manual_seed(0)
     energy = FieldsEnergy(filters=4, size=5, groups=4, convexity=3.0).double()
     with torch.no_grad():
         energy.log_weights.fill_(5.0)
         energy.log_widths.fill_(3.0)
+        energy.log_curvature.fill_(math.log(learned))
     weights, ends = energy.potentials()
     response = torch.fft.rfft2(energy.filters(), s=(64, 64)).abs().square()
     negative = torch.einsum("c,cij->ij", (weights / ends) @ energy.pooling(), response)
-    assert negative.max().item() == pytest.approx(3.0, rel=1e-2)
+    assert negative.max().item() == pytest.approx(expected, rel=1e-2)
 
 
 def test_images_of_one_colour_and_one_pixel(energy):

@@ -72,6 +72,24 @@ def relabelled(x, seed=0):
     return moved, order
 
 
+def test_many_edges_have_the_energy_and_the_derivatives_of_few(monkeypatch):
+    """Beyond a number of edges, messages are computed in chunks; here that number is two."""
+    energy, x = gine(), sparse()
+    y = answers(x).requires_grad_()
+    variables = [y, *energy.parameters()]
+    expected = energy(x, y)
+    derivatives = torch.autograd.grad(expected.square().sum(), variables)
+    monkeypatch.setattr("energysolve.energies.graph.CHUNK", 2)
+    monkeypatch.setattr("energysolve.energies.messages.CHUNK", 2)
+    assert energy.encode(x).known is None
+    found = energy(x, y)
+    assert torch.allclose(found, expected)
+    assert all(map(torch.allclose, torch.autograd.grad(found.square().sum(), variables), derivatives))
+    x.edge_attr.requires_grad_()
+    assert torch.autograd.gradcheck(lambda y: energy(x, y), y)
+    assert torch.autograd.grad(energy(x, y).sum(), x.edge_attr)[0].abs().sum() > 0
+
+
 @pytest.mark.parametrize("bounded", [False, True])
 def test_contract_of_triples(bounded):
     x = complete([3, 1, 4])
