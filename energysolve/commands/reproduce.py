@@ -16,7 +16,7 @@ from ..training import CheckpointError, NonfiniteLossError
 from .common import CommandError, Device, check_device, command_errors, command_line
 
 TARGETS = (
-    *("table1", "table2", "table3", "table4", "table5", "scratchpad", "sizes", "psnr"),
+    *("table1", "table2", "table3", "table4", "table5", "scratchpad", "sizes", "psnr", "filters"),
     *("figure1", "figure2", "figure3", "figure4", "figure5", "figure6", "figure7", "figure8"),
 )
 

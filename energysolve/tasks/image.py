@@ -19,7 +19,7 @@ from ..initializers import FromInput, Initializer
 from ..layout import Dense
 from .base import Task
 
-LEVELS = (15, 25, 35, 45, 50, 55, 65, 75)
+LEVELS = (15, 25, 45, 50, 55, 65, 75)
 """Noise levels of the difficulties, of 255. The paper trains on levels up to 55."""
 PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "rocket")
 """Photographs in scikit-image's wheel."""

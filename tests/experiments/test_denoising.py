@@ -11,7 +11,8 @@ from skimage.restoration import denoise_nl_means, denoise_tv_chambolle
 from small_presets import small_domains
 
 from energysolve import EnergySolver
-from energysolve.experiments import figure8, psnr, table5
+from energysolve.energies import FieldsEnergy
+from energysolve.experiments import figure8, filters, psnr, table5
 from energysolve.experiments.denoisers import BM3D, NonLocalMeans, TotalVariation
 from energysolve.experiments.runs import Laboratory
 from energysolve.images import psnr as psnr_of
@@ -103,3 +104,22 @@ def test_figure_8(laboratory, monkeypatch):
     (path,) = figure8.reproduce(laboratory, "paper", 1)
     with Image.open(path) as image:
         assert image.size[0] > 1000
+
+
+def test_filters_and_the_slopes_of_their_potentials(laboratory):
+    torch.manual_seed(0)
+    energy = FieldsEnergy(filters=16, size=5, groups=8).double()
+    above, below = filters.draw_fields(energy).subfigs
+    drawn = [image.get_array().data for axes in above.axes for image in axes.get_images()]
+    assert len(drawn) == 4  # one of each four
+    own = energy.filters().detach().numpy()[::4]
+    assert all(any(np.array_equal(each, one) for one in own) for each in drawn)
+    (weights, ends), lines = energy.potentials(), below.axes[0].lines
+    assert len(lines) == 2
+    for line, a, b in zip(lines, weights[::4].tolist(), ends[::4].tolist(), strict=True):
+        r = torch.from_numpy(line.get_xdata()).double().requires_grad_()
+        huber = [torch.where(each < 1, each.square() / 2, each - 0.5) for each in (r, r / b)]
+        (slope,) = torch.autograd.grad((a * (huber[0] - b * huber[1])).sum(), r)
+        np.testing.assert_allclose(line.get_ydata(), slope, atol=1e-6)
+    with pytest.raises(ValueError, match="ConvEnergy, which has no filters"):
+        filters.reproduce(laboratory, "paper", 1)
