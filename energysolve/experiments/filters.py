@@ -41,13 +41,13 @@ def draw_fields(energy: FieldsEnergy) -> Figure:
             axes.axis("off")
         for axes, number in zip(grid.flat, weight.tolist(), strict=False):
             largest = filters[number].abs().max().clamp(min=1e-12).item()
-            axes.imshow(filters[number], cmap="gray", vmin=-largest, vmax=largest, interpolation="nearest")
+            axes.imshow(filters[number].numpy(), cmap="gray", vmin=-largest, vmax=largest, interpolation="nearest")
         axes = below.subplots()
         response = torch.linspace(0, _RESPONSES, 400)
         for number, (a, b) in enumerate(zip(weights[::4].tolist(), ends[::4].tolist(), strict=True)):
             # The derivative of a (H(r) - b H(r / b)) with the Huber function H.
             slope = a * (response.clamp(max=1) - (response / b).clamp(max=1))
-            axes.plot(response, slope, color=COLORS[number % len(COLORS)], linewidth=1.2)
+            axes.plot(response.numpy(), slope.numpy(), color=COLORS[number % len(COLORS)], linewidth=1.2)
         axes.set(xlabel="pooled response of filters, in units of the noise", ylabel="slope of the potential")
         axes.grid(axis="y", linewidth=0.4, alpha=0.5)
     return figure
