@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from ..energies.fields import FieldsEnergy
 from ..energies.graph import GINEEnergy, TripleEnergy
 from ..energies.image import ConvEnergy
 from ..energies.mlp import MLPEnergy
@@ -22,6 +23,7 @@ ENERGIES: dict[str, type[nn.Module]] = {
         GINEEnergy,
         TripleEnergy,
         ConvEnergy,
+        FieldsEnergy,
     )
 }
 """Classes by name. A configuration refers to them by these names; nothing is imported by a name in a file."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from energysolve import SGD, Energy, EnergySolver, MLPEnergy
+from energysolve.presets import DOMAINS
 from energysolve.pretrained import read_config, register_energy, registry
 from energysolve.pretrained.files import load
 
@@ -186,3 +187,8 @@ def test_a_class_that_is_defined_again_replaces_itself(tmp_path, registered):
     save(tmp_path, instance)
     assert type(EnergySolver.from_pretrained(tmp_path).energy) is second
     register_energy(MLPEnergy)  # registered from the start
+
+
+def test_energies_of_all_domains_are_registered():
+    """So that what `energysolve train` saves loads without a class."""
+    assert {energy for domain in DOMAINS.values() for energy in domain.energies} <= set(registry.ENERGIES.values())
