@@ -166,6 +166,27 @@ class Baseline(nn.Module, ABC):
         return y.reshape(len(y), *self.y_shape)
 
 
+class AnySize(Baseline):
+    """A baseline whose weights do not depend on the size of its problems; its classes are made without arguments."""
+
+    @property
+    def task_size(self):
+        return None
+
+    @classmethod
+    def of_task(cls, task):
+        return cls()  # pyright: ignore[reportCallIssue]  (subclasses need no arguments)
+
+    def config(self):
+        return {name: getattr(self, name) for name in signature(type(self)).parameters}
+
+    @torch.no_grad()
+    def iterates(self, x: Any, steps: int, *, generator: torch.Generator | None = None) -> list[Tensor]:
+        """The answers after 1 to ``steps`` steps, in the shape of answers, without gradients."""
+        check_whole("iterates", least=1, steps=steps)
+        return list(islice(self.answers(x, generator), steps))
+
+
 def hidden_layers(
     inputs: int, width: int, depth: int, *, activation: Callable[[], nn.Module] = nn.ReLU
 ) -> nn.Sequential:

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from inspect import signature
 from itertools import islice
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 from ..checks import check_whole
 from ..layout import Layout, layout_of
 from ..solution import Solution, Status
-from .base import Baseline
+from .base import AnySize
 from .ponder import halting_distribution, log_geometric
 
 
@@ -43,7 +42,7 @@ class GINELayer(nn.Module):
         return self.nodes(features + torch.zeros_like(features).index_add(0, index[1], messages))
 
 
-class GraphBaseline(Baseline):
+class GraphBaseline(AnySize):
     """A baseline whose problems are batches of graphs with ``edge_attr (edges, 1)``, and answers ``(edges, 1)``."""
 
     def __init__(self, *, width: int = 128, train_steps: int = 5):
@@ -51,23 +50,6 @@ class GraphBaseline(Baseline):
         check_whole(type(self).__name__, least=1, width=width)
         self.width = width
         self.head = nn.Linear(2 * width, 1)
-
-    @property
-    def task_size(self):
-        return None
-
-    @classmethod
-    def of_task(cls, task):
-        return cls()
-
-    def config(self):
-        return {name: getattr(self, name) for name in signature(type(self)).parameters}
-
-    @torch.no_grad()
-    def iterates(self, x: Any, steps: int, *, generator: torch.Generator | None = None) -> list[Tensor]:
-        """The answers ``(edges, 1)`` after 1 to ``steps`` steps, without gradients."""
-        check_whole("iterates", least=1, steps=steps)
-        return list(islice(self.answers(x, generator), steps))
 
     @torch.no_grad()
     def solve(self, x: Any, max_steps: int | None = None, *, generator: torch.Generator | None = None) -> Solution:

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from inspect import signature
-from itertools import islice, repeat
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -12,10 +11,10 @@ from torch import Tensor, nn
 from ..checks import check_whole
 from ..images.problems import noisy_images
 from ..solution import Solution, Status
-from .base import Baseline
+from .base import AnySize
 
 
-class DnCNN(Baseline):
+class DnCNN(AnySize):
     """A convolutional network that estimates the noise in an image (Zhang et al., 2017).
 
     Layers of 3 x 3 filters, with batch normalization between the first and the last; the answer is the image minus the
@@ -44,17 +43,6 @@ class DnCNN(Baseline):
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight)
 
-    @property
-    def task_size(self):
-        return None
-
-    @classmethod
-    def of_task(cls, task):
-        return cls()
-
-    def config(self):
-        return {name: getattr(self, name) for name in signature(type(self)).parameters}
-
     def loss(self, x, target, generator=None):
         return (self(noisy_images(x)) - target).square().mean()
 
@@ -64,12 +52,6 @@ class DnCNN(Baseline):
     def forward(self, images: Tensor) -> Tensor:
         """The images without their noise."""
         return images - self.layers(images)
-
-    @torch.no_grad()
-    def iterates(self, x: Any, steps: int, *, generator: torch.Generator | None = None) -> list[Tensor]:
-        """The answer ``(batch, 1, H, W)``, ``steps`` times."""
-        check_whole("iterates", least=1, steps=steps)
-        return list(islice(self.answers(x, generator), steps))
 
     @torch.no_grad()
     def solve(self, x: Any, max_steps: int | None = None, *, generator: torch.Generator | None = None) -> Solution:
