@@ -74,7 +74,7 @@ _FIELDS: Settings = {
     "power": 1.25,
     "tolerance": 1e-2,
     "linear_tolerance": 0.1,
-    "test_tolerance": 1e-3,
+    "test_tolerance": 1e-2,
     "test_max_steps": 100,
 }
 """Of `FieldsEnergy` and `MinimumLoss`; the tolerances are of the minima and of their derivatives."""
