@@ -7,13 +7,16 @@ STAMP := $(VENV)/.installed
 # Threads inside torch and processes of pytest would fight for the same cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test lint bench fuzz kills format setup clean
+.PHONY: demo test docs lint bench fuzz kills format setup clean
 
 demo: $(STAMP)  ## Solve fresh addition problems with the shipped energy
 	$(BIN)/energysolve solve addition
 
 test: $(STAMP)  ## Run the tests
 	$(PYTEST) -n auto --maxprocesses 8 --ignore tests/benchmarks
+
+docs: $(STAMP)  ## Build the documentation into the folder site; executes the examples that have changed
+	NO_MKDOCS_2_WARNING=1 PATH=$(abspath $(BIN)):$$PATH $(BIN)/mkdocs build --strict
 
 lint: $(STAMP)  ## Style, types, import directions
 	$(BIN)/ruff check .
@@ -45,4 +48,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .benchmarks out
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .benchmarks .cache site out

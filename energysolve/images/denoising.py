@@ -75,7 +75,9 @@ def solve_image(
     all three colours are equal everywhere, they remain so. Large images are solved in tiles that overlap.
 
     Args:
-        solver, image, sigma: as for `denoise`.
+        solver: as for `denoise`.
+        image: as for `denoise`.
+        sigma: as for `denoise`.
         max_steps: replaces the solver's.
         tile: rows and columns of a tile, a multiple of 4.
         overlap: rows and columns that a tile sees beyond its own on each side, a multiple of 4.

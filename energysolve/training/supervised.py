@@ -49,7 +49,11 @@ class SupervisedTrainer(BaseTrainer):
     Args:
         model: trained in place, and moved to the accelerator's device.
         task: the source of problems; its error is not used.
-        config, replay, generator, accelerator, **settings: as in `Trainer`.
+        config: as in `Trainer`.
+        replay: as in `Trainer`.
+        generator: as in `Trainer`.
+        accelerator: as in `Trainer`.
+        **settings: as in `Trainer`.
 
     Raises:
         TypeError: as in `Trainer`, or for a model without a loss.
