@@ -5,6 +5,7 @@ import sys
 import typer
 
 from .commands.bench import bench
+from .commands.explore import explore
 from .commands.info import info
 from .commands.reproduce import reproduce
 from .commands.solve import solve
@@ -16,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (solve, train, reproduce, bench, info):
+for command in (solve, train, explore, reproduce, bench, info):
     app.command()(command)
 
 

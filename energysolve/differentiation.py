@@ -168,7 +168,9 @@ class Truncated(Differentiation):
                 descent = solve.descent(detach(context))
                 carry = descent.start(begin.free)
                 steps = range(untracked - 1)
-                carry = run(descent, carry, steps, sync_every=solve.sync_every, advance=solve.advance)
+                observers = () if solve.progress is None else (solve.progress,)
+                options = {"sync_every": solve.sync_every, "advance": solve.advance, "observers": observers}
+                carry = run(descent, carry, steps, **options)
                 begin, moving = StepStart(*descent.propose(carry)), carry.active
                 begin = begin._replace(free=solve.layout.where(moving, begin.free, carry.at.free))
         descent = solve.descent(context)

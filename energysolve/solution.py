@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from .display import card, folded
 from .trees import tree_leaves
 
 
@@ -184,13 +185,38 @@ class Solution:
     def __repr__(self) -> str:
         if not len(self.status):
             return "Solution(empty)"
+        return f"Solution({self._outcome()}; steps: {self._taken()}; energy: {self._energies()})"
+
+    def _repr_html_(self) -> str:
+        if not len(self.status):
+            return card("Solution", [("samples", "none")])
+        shapes = ", ".join(str(tuple(leaf.shape)) for leaf in tree_leaves((self.y,)))
+        rows = [("status", self._outcome()), ("steps", self._taken()), ("energy", self._energies()), ("y", shapes)]
+        return card("Solution", rows, self._first_samples())
+
+    def _outcome(self) -> str:
         counts = torch.bincount(self.status.cpu(), minlength=len(Status)).tolist()
-        outcome = ", ".join(f"{counts[s]} {s.name}" for s in Status if counts[s])
-        steps, energy = self.steps.double(), self.energy.double()
-        return (
-            f"Solution({outcome}; steps: mean {steps.mean():.1f}, most {steps.max():.0f}; "
-            f"energy: mean {energy.mean():.4g}, min {energy.min():.4g}, max {energy.max():.4g})"
-        )
+        return ", ".join(f"{counts[s]} {s.name}" for s in Status if counts[s])
+
+    def _taken(self) -> str:
+        steps = self.steps.double()
+        return f"mean {steps.mean():.1f}, most {steps.max():.0f}"
+
+    def _energies(self) -> str:
+        energy = self.energy.double()
+        return f"mean {energy.mean():.4g}, min {energy.min():.4g}, max {energy.max():.4g}"
+
+    def _first_samples(self, most: int = 10) -> str:
+        numbers = {"energy": self.energy, "gradient norm": self.gradient_norm}
+        counts = {"steps": self.steps, "evaluations": self.evaluations}
+        columns = {"sample": [str(k) for k in range(min(most, len(self.status)))]}
+        columns["status"] = [Status(code).name for code in self.status[:most].tolist()]
+        columns |= {name: [str(n) for n in each[:most].tolist()] for name, each in counts.items() if each is not None}
+        columns |= {
+            name: [f"{n:.4g}" for n in each[:most].tolist()] for name, each in numbers.items() if each is not None
+        }
+        title = f"first {most} of {len(self.status):,} samples" if len(self.status) > most else "samples"
+        return folded(title, list(columns), zip(*columns.values(), strict=True))
 
 
 def _listed(indices: Tensor, most: int = 20) -> str:

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from .checks import check_whole, names_arguments
 from .differentiation import Detached, Differentiation
+from .display import card
 from .energy import LeastSquares, check_scratchpad, encode_and_evaluate
 from .engine import arguments
 from .engine.agreement import same_to_rounding as same_to_rounding
 from .engine.compiled import COMPILE_OPTIONS as COMPILE_OPTIONS
 from .engine.compiled import advance_compiled
 from .engine.loop import Descent
+from .engine.progress import SolveProgress
 from .engine.solve import Solve
 from .halting import Halting, Stationary
 from .initializers import Initializer
@@ -126,6 +128,7 @@ class EnergySolver(Pretrained, nn.Module):
         *,
         max_steps: int | None = None,
         generator: torch.Generator | None = None,
+        progress: bool = False,
     ) -> Solution:
         """Find low-energy answers.
 
@@ -137,6 +140,9 @@ class EnergySolver(Pretrained, nn.Module):
             z: initial scratchpads; by default from ``scratchpad``.
             max_steps: replaces the solver's ``max_steps`` in this call.
             generator: source of random initial answers.
+            progress: show a bar in the terminal or the notebook: the share of samples that have halted (each restart
+                counts as one), the median of the finite energies, and the evaluations of single samples in a second. It
+                changes no result.
 
         Returns:
             The answers, with energy, number of steps and status of each. An empty batch gives an empty solution.
@@ -154,8 +160,8 @@ class EnergySolver(Pretrained, nn.Module):
             # Descent needs autograd, which refuses inference tensors: copy the inputs.
             with torch.inference_mode(False), torch.no_grad():
                 x, y, z = (tree_map(_cloned, tree) for tree in (x, y, z))
-                return self._minimize(x, y, z, steps, generator)
-        return self._minimize(x, y, z, steps, generator)
+                return self._minimize(x, y, z, steps, generator, progress)
+        return self._minimize(x, y, z, steps, generator, progress)
 
     def solve(self, x: Any, max_steps: int | None = None, *, generator: torch.Generator | None = None) -> Solution:
         """`minimize`, through the interface that solvers and baselines share."""
@@ -222,26 +228,36 @@ class EnergySolver(Pretrained, nn.Module):
         return layout
 
     def extra_repr(self) -> str:
+        return "\n".join(f"{name}={part}," for name, part in self._shown().items())
+
+    def _repr_html_(self) -> str:
+        energy = self.energy if isinstance(self.energy, nn.Module) else None
+        rows = {"energy": repr(energy)} if energy is not None else {}
+        rows |= self._shown()
+        if energy is not None:
+            rows["parameters"] = f"{sum(each.numel() for each in energy.parameters()):,}"
+        return card(type(self).__name__, rows.items())
+
+    def _shown(self) -> dict[str, str]:
         parts = {name: getattr(self, name) for name in PARTS}
-        shown = {
+        return {
             name: getattr(part, "__qualname__", None) or repr(part)
             for name, part in parts.items()
             if name in _ALWAYS_SHOWN or (part != PARTS[name] and not isinstance(part, nn.Module))
         }
-        return "\n".join(f"{name}={part}," for name, part in shown.items())
 
-    def _minimize(self, x, y, z, max_steps, generator) -> Solution:
+    def _minimize(self, x, y, z, max_steps, generator, progress) -> Solution:
         if self.restarts > 1:
-            return self._best_of_restarts(x, y, z, max_steps, generator)
-        return self._once(x, y, z, max_steps, generator)
+            return self._best_of_restarts(x, y, z, max_steps, generator, progress)
+        return self._once(x, y, z, max_steps, generator, progress)
 
-    def _best_of_restarts(self, x, y, z, max_steps, generator) -> Solution:
+    def _best_of_restarts(self, x, y, z, max_steps, generator, progress) -> Solution:
         if y is not None or z is not None:
             raise ValueError("restarts draw their own initial answers: leave out y and z, or solve with restarts=1.")
         layout = self.layout_of(x)
         count = torch.arange(layout.batch, device=_device_of(x))
         many = select_problems(x, count.repeat_interleave(self.restarts), layout, self.select)
-        found = self._once(many, None, None, max_steps, generator)
+        found = self._once(many, None, None, max_steps, generator, progress)
         energy = found.energy.nan_to_num(nan=torch.inf).view(layout.batch, self.restarts)
         best = count * self.restarts + (energy.argmin(1) if layout.batch else count)
         _, rows = self.layout_of(many).select(best)
@@ -250,10 +266,19 @@ class EnergySolver(Pretrained, nn.Module):
         names = ("energy", "steps", "status", "evaluations", "gradient_norm")
         return replace(kept, layout=layout, **{name: getattr(found, name)[best] for name in names})
 
-    def _once(self, x, y, z, max_steps, generator) -> Solution:
+    def _once(self, x, y, z, max_steps, generator, progress) -> Solution:
         solve, free, units = self._prepare(x, y, z, max_steps, generator)
         if solve.layout.batch == 0:
             return _empty(free, solve.layout)
+        if not progress:
+            return self._solved(x, solve, free, units)
+        scale = None if units is None else units.normalized.energy.detach()
+        with SolveProgress(max_steps, solve.sync_every, scale) as bar:
+            solution = self._solved(x, replace(solve, progress=bar), free, units)
+            bar.finish(solution)
+        return solution
+
+    def _solved(self, x: Any, solve: Solve, free: Any, units: Units | None) -> Solution:
         differentiation = self.differentiation if torch.is_grad_enabled() else Detached()
         found = differentiation.minimize(solve, free)
         seen = solve.descent(None).objective.seen(found.at.free)

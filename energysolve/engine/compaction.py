@@ -19,6 +19,7 @@ from ..optimizers.base import Evaluation, PerSample
 from ..trees import tree_map
 from .agreement import same_alone
 from .loop import Carry, Descent, Observer, run
+from .progress import SolveProgress
 
 SHARE = 0.5
 """Samples leave when at most this share of those in the computation is active. With one half, all verifications
@@ -140,9 +141,11 @@ def _few_active(carry: Carry) -> bool:
 
 
 def _show(observers: tuple[Observer, ...], part: Part, whole: Carry, step: int, carry: Carry) -> None:
-    whole = part.into(whole, carry)
-    for observe in observers:
-        observe(step, whole)
+    looking = [observe for observe in observers if not isinstance(observe, SolveProgress) or observe.due(step)]
+    if looking:
+        whole = part.into(whole, carry)
+        for observe in looking:
+            observe(step, whole)
 
 
 def _agreeing(only: Callable[[Tensor], Descent], part: Part, carry: Carry, first: Evaluation) -> Descent | None:

@@ -17,6 +17,7 @@ from .compaction import run_compacted
 from .loop import Carry, Descent, Observer, Outcome, outcome, run
 from .objective import Objective
 from .observers import Recording
+from .progress import SolveProgress
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,7 @@ class Solve:
     parameters: tuple[Tensor, ...] = ()
     residual_function: Callable[..., Tensor] | None = None
     coarse: torch.dtype | None = None
+    progress: SolveProgress | None = None
 
     def descent(self, context: Any, layout: Layout | None = None, overwrites: bool = False) -> Descent:
         """The descent on an encoded problem: of the whole batch, or of a part of it with its layout.
@@ -58,7 +60,7 @@ class Solve:
             carry = descent.start(detach(free))
             recording = Recording(self.recorder, carry, self.layout, self.optimizer.searches)
             last = None if watch is None else watch(carry)
-            watching = (None if isinstance(self.recorder, Nothing) else recording, last)
+            watching = (None if isinstance(self.recorder, Nothing) else recording, last, self.progress)
             observers: tuple[Observer, ...] = tuple(observer for observer in watching if observer is not None)
             steps, sync = range(self.max_steps), self.sync_every
             if self.compact:

@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ..checks import check_whole
+from ..display import card
 from ..tasks.base import Task
 from .accelerators import make_accelerator
 from .batches import Batch, Batches
@@ -215,17 +216,23 @@ class BaseTrainer:
             _LOG.warning(line)
 
     def __repr__(self) -> str:
+        title, rows = self._summary()
+        return "\n  ".join([title, *(f"{name}: {value}" for name, value in rows.items())])
+
+    def _repr_html_(self) -> str:
+        title, rows = self._summary()
+        return card(title, rows.items())
+
+    def _summary(self) -> tuple[str, dict[str, str]]:
         task = type(self.task).__name__ if type(self.task).__repr__ is object.__repr__ else repr(self.task)
         settings = ", ".join(f"{name}={value!r}" for name, value in self.config.changes().items())
-        lines = [
-            f"{type(self).__name__} of {type(self.model).__name__} for {task}",
-            f"settings: {settings or 'the defaults'}",
-            f"iteration: {self.iteration}" + (f" of {self.iterations}" if self.iterations else ""),
-            f"device: {self.device}",
-        ]
+        rows = {
+            "settings": settings or "the defaults",
+            "iteration": f"{self.iteration}" + (f" of {self.iterations}" if self.iterations else ""),
+        }
         if self.best is not None:
-            lines.insert(3, f"best validation: error {self.best[1]:.4g} at iteration {self.best[0]}")
-        return "\n  ".join(lines)
+            rows["best validation"] = f"error {self.best[1]:.4g} at iteration {self.best[0]}"
+        return f"{type(self).__name__} of {type(self.model).__name__} for {task}", rows | {"device": str(self.device)}
 
     def _inputs(self, batch: Batch) -> tuple[Any, ...]:
         """The inputs of the loss, from a batch."""

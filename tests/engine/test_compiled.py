@@ -50,7 +50,7 @@ energy = MLPEnergy(6, 4, width=8)
 solver = EnergySolver(energy, SGD(1.0), init=Uniform((4,)), halting=EnergyChange(rtol=1e-3).patience(2), max_steps=30)
 for _ in range(2):
     x, y = torch.randn(5, 6), torch.randn(5, 4)
-    eager, compiled = solver.minimize(x, y), solver.replace(compile=True).minimize(x, y)
+    eager, compiled = solver.minimize(x, y), solver.replace(compile=True).minimize(x, y, progress=True)
     assert torch.allclose(eager.y, compiled.y, atol=1e-4)
     assert torch.equal(eager.steps, compiled.steps) and torch.equal(eager.status, compiled.status)
 assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1, torch._dynamo.utils.counters
