@@ -153,4 +153,5 @@ print("the laws hold")
 
 # %% [markdown]
 # The criteria that come with the library, and what each can tell of a minimum:
-# [Halting](../docs/custom-halting.md), [Is CONVERGED the minimum?](../docs/convergence.md)
+# [Halting](../docs/custom-halting.md) and
+# [Is CONVERGED the minimum?](../docs/convergence.md)

@@ -134,7 +134,9 @@ for curve, p0 in zip(x[:COMPARED].numpy(), guess(x).numpy(), strict=False):
 one_by_one = 1e6 * (time.perf_counter() - start) / COMPARED
 theirs, their_errors = torch.tensor(np.stack([theirs, their_errors]))
 
-default, default_errors, default_microseconds = fitted(solver.replace(optimizer=LBFGS()))
+default, default_errors, default_microseconds = fitted(
+    solver.replace(optimizer=LBFGS())
+)
 apart = {}  # from SciPy's answers, in standard errors, and from its standard errors
 for name, y, error in (
     ("LevenbergMarquardt()", solution.y, errors),

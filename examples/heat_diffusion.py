@@ -88,7 +88,10 @@ for number, (name, graph) in enumerate(graphs.items()):
 graph, nodes = graphs["karate club"], x.batch == 0
 places = nx.spring_layout(graph, seed=3)
 figure, axes = plt.subplots(2, 1, figsize=(6, 8), layout="constrained")
-titles = {"temperatures": x.temperature, "after a step of the heat equation": solution.y}
+titles = {
+    "temperatures": x.temperature,
+    "after a step of the heat equation": solution.y,
+}
 for axis, (title, values) in zip(axes, titles.items(), strict=True):
     nx.draw_networkx_edges(graph, places, ax=axis, alpha=0.3)
     shown = nx.draw_networkx_nodes(
