@@ -78,9 +78,14 @@ def compose(
         TypeError: if the solver has no ``solve``, or an operand or an answer is not a tensor.
         ValueError: if there are fewer than two operands, or shapes do not match.
 
-    Example:
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, compose
         >>> adder = EnergySolver.from_pretrained("addition")
-        >>> total = compose(adder, [a, b, c]).y  # (a + b) + c, each operand (batch, 400)
+        >>> a, b, c = torch.rand(3, 8, 400) * 2 - 1
+        >>> total = compose(adder, [a, b, c])  # (a + b) + c
+        >>> torch.allclose(total.y, a + b + c, atol=1e-2)
+        True
     """
     if isinstance(solver, type) or not isinstance(solver, Operator):
         raise TypeError(

@@ -57,7 +57,19 @@ __all__ = [
 
 
 class Differentiation(ABC):
-    """How gradients reach the parameters of the energy and ``x``."""
+    """How gradients reach the parameters of the energy and ``x``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Detached, EnergySolver, Implicit, Unroll
+        >>> solver = EnergySolver(lambda x, y: (y - x.square()).square().sum(-1))
+        >>> for mode in (Detached(), Unroll(), Implicit()):  # the answers do not depend on the mode
+        ...     y = solver.replace(differentiation=mode).minimize(torch.full((1, 1), 3.0), torch.zeros(1, 1)).y
+        ...     print(y.detach().round(decimals=3))
+        tensor([[9.]])
+        tensor([[9.]])
+        tensor([[9.]])
+    """
 
     @abstractmethod
     def minimize(self, solve: Solve, free: Any) -> Outcome:
@@ -77,7 +89,18 @@ class Differentiation(ABC):
 
 @dataclass(frozen=True)
 class Detached(Differentiation):
-    """No gradients; memory does not depend on the number of steps."""
+    """No gradients; memory does not depend on the number of steps.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Detached, EnergySolver, Unroll
+        >>> from energysolve.energies import Quadratic
+        >>> solver = EnergySolver(Quadratic(torch.eye(2)), differentiation=Detached())  # the matrix is a parameter
+        >>> solver.minimize(torch.ones(1, 2), torch.zeros(1, 2)).y.requires_grad
+        False
+        >>> solver.replace(differentiation=Unroll()).minimize(torch.ones(1, 2), torch.zeros(1, 2)).y.requires_grad
+        True
+    """
 
     def minimize(self, solve, free):
         with torch.no_grad():
@@ -90,6 +113,17 @@ class Unroll(Differentiation):
 
     Memory grows with the number of steps. Each step is computed twice: once to find the number of steps of each sample,
     once with tracking.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, Never, Unroll
+        >>> def energy(x, y):
+        ...     return (y - x).square().sum(-1) / 2
+        >>> x = torch.ones(1, 1, requires_grad=True)
+        >>> solver = EnergySolver(energy, SGD(0.5), halting=Never(), differentiation=Unroll(), max_steps=3)
+        >>> solver.minimize(x, torch.zeros(1, 1)).y.sum().backward()
+        >>> x.grad  # of x (1 - 0.5^3)
+        tensor([[0.8750]])
     """
 
     def minimize(self, solve, free):
@@ -116,9 +150,16 @@ class Truncated(Differentiation):
     Args:
         k: the number of steps, 1 or more.
 
-    Example:
-        >>> solver = EnergySolver(energy, SGD(0.1), init=Uniform((3,)), differentiation=Truncated(1))
-        >>> (solver.minimize(x).y - target).square().mean().backward()
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, Never, Truncated
+        >>> def energy(x, y):
+        ...     return (y - x).square().sum(-1) / 2
+        >>> x = torch.ones(1, 1, requires_grad=True)
+        >>> solver = EnergySolver(energy, SGD(0.5), halting=Never(), differentiation=Truncated(1), max_steps=3)
+        >>> solver.minimize(x, torch.zeros(1, 1)).y.sum().backward()
+        >>> x.grad  # of the last step alone, y - 0.5 (y - x)
+        tensor([[0.5000]])
     """
 
     k: int
@@ -202,8 +243,18 @@ class Implicit(Differentiation):
         linear_solver: solves linear systems with the Hessian, given its products with vectors.
         on_failure: what these samples get: `ZeroGradient`, `NanGradient` or `RaiseError`.
 
-    Example:
-        >>> solver.replace(differentiation=Implicit(), halting=GradientNorm(1e-6)).minimize(x).y.sum().backward()
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, GradientNorm, Implicit
+        >>> x = torch.tensor([[8.0]], requires_grad=True)
+        >>> solver = EnergySolver(
+        ...     lambda x, y: y.square().square().sum(-1) / 4 - (x * y).sum(-1),  # least at the cube root of x
+        ...     halting=GradientNorm(1e-4),
+        ...     differentiation=Implicit(),
+        ... )
+        >>> solver.minimize(x, torch.ones(1, 1)).y.sum().backward()
+        >>> (12 * x.grad).round(decimals=2)  # 1 / (3 y^2) at y = 2
+        tensor([[1.]])
     """
 
     linear_solver: LinearSolver = field(default_factory=CG)
@@ -242,7 +293,17 @@ def _generators(free: Any) -> Generators:
 
 
 def held_by_constraint(optimizer: InnerOptimizer, at: Evaluation, layout: Layout) -> Tensor:
-    """The samples at which a constraint balances the gradient."""
+    """The samples at which a constraint balances the gradient.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, Box, Dense, Projected
+        >>> from energysolve.differentiation import held_by_constraint
+        >>> from energysolve.optimizers import Evaluation
+        >>> at = Evaluation((torch.tensor([[0.0], [2.0]]),), torch.zeros(2), (torch.tensor([[1.0], [1.0]]),))
+        >>> held_by_constraint(Projected(SGD(0.1), Box(low=0.0)), at, Dense(2))  # y = 0 cannot follow the slope below 0
+        tensor([ True, False])
+    """
     if not optimizer.constrains:
         return torch.zeros_like(at.energy, dtype=torch.bool)
     balance = tree_map(torch.sub, at.gradient, optimizer.residual(at))

@@ -32,15 +32,17 @@ class Energy(nn.Module):
     depends on ``x`` alone only once. Subclasses override `evaluate`, and `encode` where that saves work. Energies of
     the same problem and answer can be added, with weights: ``2.0 * a + b``.
 
-    Example:
+    Examples:
+        >>> import torch
+        >>> from energysolve import Energy, EnergySolver
         >>> class Distance(Energy):
-        ...     def __init__(self, encoder):
-        ...         super().__init__()
-        ...         self.encoder = encoder
         ...     def encode(self, x):  # once per solve
-        ...         return self.encoder(x)
+        ...         return x.square()
         ...     def evaluate(self, context, y):  # at every step
         ...         return (context - y).square().sum(-1)
+        >>> solver = EnergySolver(Distance())
+        >>> solver.minimize(torch.tensor([[2.0, 3.0]]), torch.zeros(1, 2)).y.round(decimals=3)
+        tensor([[4., 9.]])
     """
 
     def encode(self, x: Any) -> Any:
@@ -100,6 +102,14 @@ class FunctionEnergy(Energy):
     Args:
         function: ``function(x, y) -> (batch,)``, or ``function(x, y, z)`` with a scratchpad. A module's parameters
             become this energy's.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.energies import FunctionEnergy
+        >>> near = FunctionEnergy(lambda x, y: (y - x).square().sum(-1))
+        >>> energy = near + 2.0 * FunctionEnergy(lambda x, y: y.square().sum(-1))  # functions alone have no +
+        >>> energy(torch.tensor([[3.0]]), torch.tensor([[1.0]]))
+        tensor([6.])
     """
 
     def __init__(self, function: Callable[..., Tensor]):
@@ -124,9 +134,15 @@ class LeastSquares(Energy):
         layout: from ``x`` to the layout of the rows of the residuals, if these are ``(rows, m)`` with several rows for
             a sample; `energysolve.layout.layout_of` for the edges of a batch of graphs.
 
-    Example:
-        >>> fit = LeastSquares(lambda x, y: y[:, :1] * torch.exp(-y[:, 1:] * t) - x)
-        >>> equilibrium = LeastSquares(lambda graphs, y: y - network(graphs, y), layout=layout_of)  # y: (edges, 1)
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, LeastSquares, LevenbergMarquardt
+        >>> t = torch.linspace(0, 2, 20)
+        >>> fit = LeastSquares(lambda x, y: y[:, :1] * torch.exp(-y[:, 1:] * t) - x)  # one decay per sample
+        >>> x = torch.tensor([[2.0], [4.0]]) * torch.exp(-torch.tensor([[1.0], [3.0]]) * t)
+        >>> EnergySolver(fit, LevenbergMarquardt()).minimize(x, torch.ones(2, 2)).y.round(decimals=3)
+        tensor([[2., 1.],
+                [4., 3.]])
     """
 
     def __init__(self, residuals: Callable[..., Tensor] | None, layout: Callable[[Any], Any] | None = None):
@@ -203,6 +219,14 @@ class WeightedSum(Combined):
         energies: `Energy` objects, other modules or plain functions.
         weights: one finite number per energy; by default ones.
         learnable: make the weights a parameter of shape ``(terms,)``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import Bowl, WeightedSum
+        >>> energy = WeightedSum([Bowl(), lambda x, y: y.square().sum(-1) / 2], [1.0, 3.0])  # near x, and small
+        >>> EnergySolver(energy).minimize(torch.tensor([[4.0]]), torch.zeros(1, 1)).y.round(decimals=3)
+        tensor([[1.]])
     """
 
     def __init__(

@@ -8,53 +8,14 @@ import math
 from abc import ABC
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .checks import check_nonnegative, check_whole
-from .layout import Layout
-from .trees import tree_leaves
-
-
-class StepInfo(NamedTuple):
-    """What a halting criterion sees at one iterate; every quantity has one value per sample.
-
-    Attributes:
-        step: the index of the iterate; 0 is the initial point. 0-d, or ``(batch,)`` where the optimizer may refuse
-            candidates, which are no iterates.
-        energy: ``(batch,)``, at this iterate.
-        previous_energy: ``(batch,)``, at the iterate before; infinite at iterate 0.
-        initial_energy: ``(batch,)``, at iterate 0.
-        gradient: the gradient of the energy at this iterate, with the structure of the free variables; the projected
-            gradient where the optimizer projects.
-        free: the free variables ``(y,)`` or ``(y, z)`` at this iterate.
-        previous: the free variables at the iterate before; None at iterate 0.
-        layout: which rows belong to which sample.
-    """
-
-    step: Int[Tensor, "*batch"]
-    energy: Float[Tensor, " batch"]
-    previous_energy: Float[Tensor, " batch"]
-    initial_energy: Float[Tensor, " batch"]
-    gradient: Any
-    free: Any
-    previous: Any
-    layout: Layout
-
-    @property
-    def gradient_norm(self) -> Float[Tensor, " batch"]:
-        """The Euclidean norm of the gradient over all free variables of the sample."""
-        return self.layout.norm(self.gradient)
-
-    @property
-    def step_norm(self) -> Float[Tensor, " batch"]:
-        """The Euclidean norm of the last update; infinite at iterate 0."""
-        if self.previous is None:
-            return torch.full_like(self.energy, torch.inf)
-        return self.layout.norm(_difference(self.free, self.previous))
+from .solution import StepInfo, gradient_norms
 
 
 class Halting(ABC):
@@ -63,8 +24,13 @@ class Halting(ABC):
     Criteria combine: ``a | b`` fires where either fires, ``a & b`` where both fire at the same iterate, and
     ``a.patience(n)`` where ``a`` has fired at ``n`` iterates in a row.
 
-    Example:
-        >>> halting = GradientNorm(1e-4) | EnergyChange(rtol=1e-6).patience(3)
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergyChange, EnergySolver, GradientNorm
+        >>> halting = GradientNorm(0.01) | EnergyChange(atol=0.1).patience(2)
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), halting=halting)
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).steps  # energies 0.5, 0.125, 0.031, 0.008
+        tensor([3])
     """
 
     def fires(self, info: StepInfo) -> Bool[Tensor, " batch"]:
@@ -118,6 +84,13 @@ class EnergyChange(Halting):
 
     Raises:
         ValueError: if a tolerance is negative, or both are 0.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergyChange, EnergySolver
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), halting=EnergyChange(atol=0.1))
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).steps  # energies 0.5, 0.125, 0.031
+        tensor([2])
     """
 
     atol: float = 0.0
@@ -146,6 +119,13 @@ class GradientNorm(Halting):
     Args:
         tol: the largest norm at which it fires.
         rtol: this many times the norm at iterate 0 is added to ``tol``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, GradientNorm
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), halting=GradientNorm(0.1))
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).steps  # norms 1, 0.5, 0.25, 0.125, 0.0625
+        tensor([4])
     """
 
     tol: float = 0.0
@@ -160,7 +140,7 @@ class GradientNorm(Halting):
     def update(self, info, state):
         if not self.rtol:
             return info.gradient_norm <= self.tol, state
-        norm, initial = _norms(info, state)
+        norm, initial = gradient_norms(info, state)
         return norm <= self.tol + self.rtol * initial, initial
 
 
@@ -188,7 +168,7 @@ class Stationary(Halting):
         return torch.zeros_like(energy)
 
     def update(self, info, state):
-        norm, initial = _norms(info, state)
+        norm, initial = gradient_norms(info, state)
         rtol = torch.finfo(norm.dtype).eps ** 0.75 if self.rtol is None else self.rtol
         settled = (info.energy - info.previous_energy).abs() <= rtol * (info.initial_energy - info.energy).abs()
         flat = self.gradient_rtol * initial
@@ -198,7 +178,15 @@ class Stationary(Halting):
 
 @dataclass(frozen=True)
 class StepNorm(Halting):
-    """Fires where the Euclidean norm of the last update is at most ``tol``; never at iterate 0."""
+    """Fires where the Euclidean norm of the last update is at most ``tol``; never at iterate 0.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, StepNorm
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), halting=StepNorm(0.2))
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).steps  # of 0.5, 0.25, 0.125
+        tensor([3])
+    """
 
     tol: float
 
@@ -214,7 +202,15 @@ class StepNorm(Halting):
 
 @dataclass(frozen=True)
 class TargetEnergy(Halting):
-    """Fires where the energy is at most ``value``."""
+    """Fires where the energy is at most ``value``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, TargetEnergy
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), halting=TargetEnergy(0.1))
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).steps  # energies 0.5, 0.125, 0.031
+        tensor([2])
+    """
 
     value: float
 
@@ -231,7 +227,15 @@ class TargetEnergy(Halting):
 
 @dataclass(frozen=True)
 class EnergyIncrease(Halting):
-    """Fires where the energy is higher than at the iterate before."""
+    """Fires where the energy is higher than at the iterate before.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergyIncrease, EnergySolver
+        >>> solver = EnergySolver(lambda x, y: y.square().sum(-1), SGD(2.0), halting=EnergyIncrease())  # too long steps
+        >>> solver.minimize(torch.zeros(1, 1), torch.ones(1, 1)).energy  # at y = 1, then y = -3
+        tensor([9.])
+    """
 
     def fires(self, info):
         return info.energy > info.previous_energy
@@ -245,7 +249,16 @@ class EnergyIncrease(Halting):
 
 @dataclass(frozen=True)
 class After(Halting):
-    """Fires at iterate ``n`` and every later one."""
+    """Fires at iterate ``n`` and every later one.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, After, EnergySolver, GradientNorm
+        >>> halting = GradientNorm(1.0) & After(3)  # at least three steps
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), halting=halting)
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).steps
+        tensor([3])
+    """
 
     n: int
 
@@ -264,7 +277,15 @@ class After(Halting):
 
 @dataclass(frozen=True)
 class Never(Halting):
-    """Never fires: every sample takes ``max_steps`` steps, as in training (Algorithm 1 of the paper)."""
+    """Never fires: every sample takes ``max_steps`` steps, as in training (Algorithm 1 of the paper).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, Never
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), SGD(0.5), halting=Never(), max_steps=7)
+        >>> solver.minimize(torch.ones(1, 1), torch.ones(1, 1)).steps  # although it begins at the minimum
+        tensor([7])
+    """
 
     def fires(self, info):
         return torch.zeros_like(info.energy, dtype=torch.bool)
@@ -364,28 +385,14 @@ class FunctionHalting(Halting):
 def halting(function: Callable[[StepInfo], Tensor]) -> FunctionHalting:
     """Decorator that turns a function from `StepInfo` to a boolean tensor ``(batch,)`` into a halting criterion.
 
-    Example:
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, halting
         >>> @halting
-        ... def low_and_flat(info):
-        ...     return (info.energy < 1.0) & (info.gradient_norm < 1e-3)
+        ... def low(info):
+        ...     return info.energy < 0.1
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), halting=low)
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).steps  # energies 0.5, 0.125, 0.031
+        tensor([2])
     """
     return FunctionHalting(function)
-
-
-def _norms(info: StepInfo, initial: Tensor) -> tuple[Tensor, Tensor]:
-    """The norms of the gradient at this iterate and at iterate 0, the latter NaN if no norm can be compared with it."""
-    norm = info.gradient_norm
-    if info.previous is not None:
-        return norm, initial
-    # Squares overflow and underflow; a multiple of the gradient does not.
-    unit = 2.0 ** (math.frexp(torch.finfo(norm.dtype).max)[1] // 2)
-    large, small = (
-        info.layout.norm([leaf * by for leaf in tree_leaves(info.gradient)]) / by for by in (1 / unit, unit)
-    )
-    norm = torch.where(norm.isfinite(), norm, large)
-    tiny = (small > 0) & (small < 1 / unit**0.9)
-    return torch.where(tiny, small, norm), torch.where(norm.isfinite() & ~tiny, norm, torch.nan)
-
-
-def _difference(new: Any, old: Any) -> list[Tensor]:
-    return [a - b for a, b in zip(tree_leaves(new), tree_leaves(old), strict=True)]

@@ -21,9 +21,13 @@ class Uniform:
         low: the lower bound.
         high: the upper bound.
 
-    Example:
-        >>> EnergySolver(energy, SGD(0.1), init=Uniform((20, 20))).minimize(x).y.shape
-        torch.Size([8, 20, 20])
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Uniform
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum((1, 2)), init=Uniform((2, 3), low=0.0), max_steps=0)
+        >>> y = solver.minimize(torch.rand(8, 2, 3)).y  # the initial answers, as no step is taken
+        >>> y.shape, bool(((y >= 0) & (y < 1)).all())
+        (torch.Size([8, 2, 3]), True)
     """
 
     shape: Sequence[int] | int
@@ -58,7 +62,16 @@ class Symmetric(Uniform):
 
 @dataclass(frozen=True)
 class Normal:
-    """Normal entries with mean 0 and standard deviation ``std``; ``shape`` is that of one row of ``y``."""
+    """Normal entries with mean 0 and standard deviation ``std``; ``shape`` is that of one row of ``y``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Normal
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), init=Normal((3,), std=0.1))
+        >>> a, b = (solver.minimize(torch.ones(4, 3), generator=torch.Generator().manual_seed(0)) for _ in range(2))
+        >>> torch.equal(a.y, b.y)  # drawn from the generator that is given
+        True
+    """
 
     shape: Sequence[int] | int
     std: float = 1.0
@@ -74,7 +87,16 @@ class Normal:
 
 @dataclass(frozen=True)
 class Zeros:
-    """Zeros; ``shape`` is that of one row of ``y``."""
+    """Zeros; ``shape`` is that of one row of ``y``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Zeros
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), init=Zeros((3,)), max_steps=0)
+        >>> solver.minimize(torch.ones(2, 3)).y
+        tensor([[0., 0., 0.],
+                [0., 0., 0.]])
+    """
 
     shape: Sequence[int] | int
 
@@ -92,8 +114,14 @@ class FromInput:
     Args:
         function: maps ``x`` to ``y``; by default ``y`` is ``x``, or its first part if ``x`` is a tuple.
 
-    Example:
-        >>> EnergySolver(energy, SGD(0.1), init=FromInput(lambda x: x["image"]))
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, FromInput
+        >>> def energy(x, y):
+        ...     return (y - x["image"]).square().sum(-1)
+        >>> solver = EnergySolver(energy, init=FromInput(lambda x: x["image"]))
+        >>> solver.minimize({"image": torch.tensor([[0.2, 0.7]])}).steps  # already at the minimum
+        tensor([0])
     """
 
     function: Callable[[Any], Any] | None = None

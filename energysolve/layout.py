@@ -113,6 +113,12 @@ class Dense(Layout):
 
     Args:
         batch: the number of samples, 0 or more.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Dense
+        >>> Dense(2).norm(torch.tensor([[3.0, 4.0], [0.0, 2.0]]))
+        tensor([5., 2.])
     """
 
     batch: int
@@ -163,7 +169,9 @@ class Segment(Layout):
     Raises:
         ValueError: if ``index`` is not a vector of integers in ``[0, batch)``.
 
-    Example:
+    Examples:
+        >>> import torch
+        >>> from energysolve import Segment
         >>> layout = Segment(torch.tensor([0, 0, 1]), batch=2)  # rows 0 and 1 belong to sample 0
         >>> layout.sum(torch.tensor([[1.0], [2.0], [5.0]]))
         tensor([3., 5.])

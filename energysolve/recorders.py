@@ -36,7 +36,15 @@ class Recorder(ABC):
 
 @dataclass(frozen=True)
 class Nothing(Recorder):
-    """Records nothing; ``solution.record`` is None."""
+    """Records nothing; ``solution.record`` is None.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Nothing
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), recorder=Nothing())
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).record is None
+        True
+    """
 
 
 class Best(NamedTuple):
@@ -59,9 +67,15 @@ class _BestState(NamedTuple):
 class BestSoFar(Recorder):
     """Records the lowest-energy iterate of each sample, the initial point included, as a `Best`.
 
-    Example:
-        >>> best = solver.replace(recorder=BestSoFar()).minimize(x).record
-        >>> best.y, best.energy, best.step
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, BestSoFar, EnergySolver, Never
+        >>> solver = EnergySolver(
+        ...     lambda x, y: y.square().sum(-1) / 2, SGD(3.0), halting=Never(), recorder=BestSoFar(), max_steps=4
+        ... )
+        >>> solution = solver.minimize(torch.zeros(1, 1), torch.ones(1, 1))  # such long steps diverge: 1, -2, 4, -8, 16
+        >>> solution.y, solution.record.y, solution.record.step
+        (tensor([[16.]]), tensor([[1.]]), tensor([0]))
     """
 
     def init(self, free, energy, layout):
@@ -98,9 +112,15 @@ class Path(NamedTuple):
 class Trajectory(Recorder):
     """Records every iterate, as a `Path`. Memory grows with the number of steps.
 
-    Example:
-        >>> path = solver.replace(recorder=Trajectory()).minimize(x).record
-        >>> path.energy[0], path.energy[-1]  # at the initial point and at the end, each (batch,)
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, Never, Trajectory
+        >>> solver = EnergySolver(
+        ...     lambda x, y: y.square().sum(-1) / 2, SGD(0.5), halting=Never(), recorder=Trajectory(), max_steps=3
+        ... )
+        >>> path = solver.minimize(torch.zeros(1, 1), torch.ones(1, 1)).record
+        >>> [y.item() for y in path.y], [energy.item() for energy in path.energy]
+        ([1.0, 0.5, 0.25, 0.125], [0.5, 0.125, 0.03125, 0.0078125])
     """
 
     def init(self, free, energy, layout):

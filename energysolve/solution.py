@@ -1,5 +1,6 @@
-"""The result of a solve."""
+"""The result of a solve, and what halting criteria see of it on the way."""
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
@@ -13,7 +14,16 @@ from .trees import tree_leaves
 
 
 class Status(IntEnum):
-    """How the solve of one sample ended."""
+    """How the solve of one sample ended.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Status
+        >>> solver = EnergySolver(lambda x, y: (y - x).exp().sum(-1) - y.sum(-1))  # least where y = x
+        >>> status = solver.minimize(torch.tensor([[0.0], [torch.nan]]), torch.ones(2, 1)).status
+        >>> [Status(value).name for value in status.tolist()]
+        ['CONVERGED', 'NONFINITE']
+    """
 
     CONVERGED = 0
     """The halting criterion fired, possibly at the last iterate."""
@@ -70,6 +80,17 @@ class Solution:
         gradient_norm: ``(batch,)``, at the returned ``y``, of the gradient that halting criteria see.
         layout: which rows of ``y`` belong to which sample; None if unknown, as for answers that no solve produced.
         advice: what `raise_for_status` suggests.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), SGD(0.5))  # at the minimum after one step
+        >>> solution = solver.minimize(torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1))
+        >>> solution.y, solution.energy, solution.steps
+        (tensor([[1.], [3.]]), tensor([0., 0.]), tensor([1, 1]))
+        >>> solution.raise_for_status(strict=True)  # nothing failed
+        >>> print(solution)
+        Solution(2 CONVERGED; steps: mean 1.0, most 1; energy: mean 0, min 0, max 0)
     """
 
     y: Any
@@ -104,7 +125,7 @@ class Solution:
             batch: the number of samples; by default that of the layout, or the rows of ``y``.
             layout: which rows of ``y`` belong to which sample.
 
-        Example:
+        Examples:
             >>> error = task.error(Solution.of_answers(torch.zeros_like(target)), target)
         """
         leaf = tree_leaves(y)[0]
@@ -219,6 +240,73 @@ class Solution:
         return folded(title, list(columns), zip(*columns.values(), strict=True))
 
 
+class StepInfo(NamedTuple):
+    """What a halting criterion sees at one iterate; every quantity has one value per sample.
+
+    Attributes:
+        step: the index of the iterate; 0 is the initial point. 0-d, or ``(batch,)`` where the optimizer may refuse
+            candidates, which are no iterates.
+        energy: ``(batch,)``, at this iterate.
+        previous_energy: ``(batch,)``, at the iterate before; infinite at iterate 0.
+        initial_energy: ``(batch,)``, at iterate 0.
+        gradient: the gradient of the energy at this iterate, with the structure of the free variables; the projected
+            gradient where the optimizer projects.
+        free: the free variables ``(y,)`` or ``(y, z)`` at this iterate.
+        previous: the free variables at the iterate before; None at iterate 0.
+        layout: which rows belong to which sample.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, StepInfo, halting
+        >>> @halting
+        ... def close(info: StepInfo):  # the last step was short, and not the first
+        ...     return (info.step_norm < 0.1) & (info.step > 1)
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), halting=close)
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).steps  # of 0.5, 0.25, 0.125, 0.0625
+        tensor([4])
+    """
+
+    step: Int[Tensor, "*batch"]
+    energy: Float[Tensor, " batch"]
+    previous_energy: Float[Tensor, " batch"]
+    initial_energy: Float[Tensor, " batch"]
+    gradient: Any
+    free: Any
+    previous: Any
+    layout: Any
+
+    @property
+    def gradient_norm(self) -> Float[Tensor, " batch"]:
+        """The Euclidean norm of the gradient over all free variables of the sample."""
+        return self.layout.norm(self.gradient)
+
+    @property
+    def step_norm(self) -> Float[Tensor, " batch"]:
+        """The Euclidean norm of the last update; infinite at iterate 0."""
+        if self.previous is None:
+            return torch.full_like(self.energy, torch.inf)
+        return self.layout.norm(_difference(self.free, self.previous))
+
+
 def _listed(indices: Tensor, most: int = 20) -> str:
     shown = indices[:most].tolist()
     return f"indices {shown}" + (f" and {len(indices) - most} more" if len(indices) > most else "")
+
+
+def gradient_norms(info: StepInfo, initial: Tensor) -> tuple[Tensor, Tensor]:
+    """The norms of the gradient at this iterate and at iterate 0, the latter NaN if no norm can be compared with it."""
+    norm = info.gradient_norm
+    if info.previous is not None:
+        return norm, initial
+    # Squares overflow and underflow; a multiple of the gradient does not.
+    unit = 2.0 ** (math.frexp(torch.finfo(norm.dtype).max)[1] // 2)
+    large, small = (
+        info.layout.norm([leaf * by for leaf in tree_leaves(info.gradient)]) / by for by in (1 / unit, unit)
+    )
+    norm = torch.where(norm.isfinite(), norm, large)
+    tiny = (small > 0) & (small < 1 / unit**0.9)
+    return torch.where(tiny, small, norm), torch.where(norm.isfinite() & ~tiny, norm, torch.nan)
+
+
+def _difference(new: Any, old: Any) -> list[Tensor]:
+    return [a - b for a, b in zip(tree_leaves(new), tree_leaves(old), strict=True)]

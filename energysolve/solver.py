@@ -59,12 +59,18 @@ class EnergySolver(Pretrained, nn.Module):
         TypeError: if a part is not of its kind.
         ValueError: if an argument is out of range or contradicts another.
 
-    Example:
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Uniform
         >>> def energy(x, y):
-        ...     return (x - y.sin()).square().sum(-1)
-        >>> solver = EnergySolver(energy, SGD(lr=0.1), init=Uniform((3,)), max_steps=500)
-        >>> solver.minimize(torch.rand(8, 3)).y.shape
-        torch.Size([8, 3])
+        ...     return (x - y**3).square().sum(-1)
+        >>> solver = EnergySolver(energy, init=Uniform((2,), low=0.5))
+        >>> solution = solver.minimize(torch.tensor([[1.0, 8.0], [27.0, 64.0]]))
+        >>> solution.y.round(decimals=2)  # cube roots
+        tensor([[1., 2.],
+                [3., 4.]])
+        >>> solution.converged
+        tensor([True, True])
     """
 
     def __init__(
@@ -150,7 +156,7 @@ class EnergySolver(Pretrained, nn.Module):
         Raises:
             ValueError: if an input or the result of the energy has the wrong shape, dtype or device.
 
-        Example:
+        Examples:
             >>> solution = solver.minimize(x, generator=torch.Generator().manual_seed(0))
             >>> solution.y, solution.energy, solution.steps, solution.converged
         """
@@ -198,7 +204,7 @@ class EnergySolver(Pretrained, nn.Module):
         Raises:
             TypeError: for a name that is not an argument of the constructor.
 
-        Example:
+        Examples:
             >>> careful = solver.replace(halting=GradientNorm(1e-6), max_steps=10_000)
         """
         unknown = sorted(fields.keys() - PARTS.keys())

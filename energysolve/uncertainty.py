@@ -31,7 +31,7 @@ def standard_errors(
 
     The entries of a sample have the order of the leaves of ``y``, each flattened; NaN where the covariance is.
 
-    Example:
+    Examples:
         >>> solution = solver.minimize(x)
         >>> error = standard_errors(solver, x, solution)  # like solution.y, for a y of shape (batch, n)
     """

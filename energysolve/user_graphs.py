@@ -32,7 +32,7 @@ def to_batch(graphs: Any, *, weight: str = "weight", dtype: torch.dtype | None =
         ValueError: if a graph is damaged: node numbers out of range, values that are NaN or not one for each edge, a
             matrix that is not square, an edge twice; the message says which graph and which edge.
 
-    Example:
+    Examples:
         >>> batch = to_batch(networkx.karate_club_graph())
     """
     if isinstance(graphs, Batch):
@@ -62,7 +62,7 @@ def solve_graphs(solver: Any, graphs: Any, task: Any = None, *, weight: str = "w
     Returns:
         ``(answers, solution)``; the answers are a list if ``graphs`` is one.
 
-    Example:
+    Examples:
         >>> distances, _ = solve_graphs(EnergySolver.from_pretrained("shortest-path"), graph, ShortestPath())
     """
     dtype = next((parameter.dtype for parameter in solver.parameters()), None)

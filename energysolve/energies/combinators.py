@@ -43,7 +43,7 @@ class Mapped(Combined):
         y: applied to the answer, differentiable, such as a fixed or learned decoder.
         z: applied to the scratchpad.
 
-    Example:
+    Examples:
         >>> Mapped(energy, y=decoder)  # searches in the latent space of the decoder
     """
 

@@ -31,9 +31,15 @@ class MLPEnergy(Energy):
     Raises:
         ValueError: if a size or the scale is out of range.
 
-    Example:
-        >>> energy = MLPEnergy(x_dim=800, y_dim=400)
-        >>> solver = EnergySolver(energy, SGD(lr=100.0), init=Uniform((400,)))
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, MLPEnergy, Uniform
+        >>> energy = MLPEnergy(x_dim=8, y_dim=4, width=32)
+        >>> energy(torch.rand(5, 8), torch.rand(5, 4)).shape  # one number per sample
+        torch.Size([5])
+        >>> solver = EnergySolver(energy, SGD(lr=10.0), init=Uniform((4,)), max_steps=20)
+        >>> solver.minimize(torch.rand(5, 8)).y.shape
+        torch.Size([5, 4])
     """
 
     x_mean: Tensor

@@ -3,7 +3,7 @@
 Each is a sum of squares. Problems of variable dimension come in the sizes for which the paper states minima, else in 10
 variables (12 for number 22).
 
-Example:
+Examples:
     >>> for problem in more_garbow_hillstrom():
     ...     y0 = problem.starts((1, 10, 100))
     ...     solution = EnergySolver(problem.energy, LBFGS(), max_steps=1000).minimize(y0, y0)

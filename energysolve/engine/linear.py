@@ -44,8 +44,16 @@ class CG(LinearSolver):
             the 3/4 power of the precision (2e-12 in float64, 6e-6 in float32).
         max_steps: by default four times the dimension of the largest sample, at least 20.
 
-    Example:
-        >>> Implicit(linear_solver=CG(rtol=1e-8))
+    Examples:
+        >>> import torch
+        >>> from energysolve import CG, EnergySolver, Implicit
+        >>> x = torch.tensor([[3.0]], requires_grad=True)
+        >>> solver = EnergySolver(
+        ...     lambda x, y: (y - x.square()).square().sum(-1), differentiation=Implicit(linear_solver=CG(rtol=1e-5))
+        ... )
+        >>> solver.minimize(x, torch.zeros(1, 1)).y.sum().backward()
+        >>> x.grad.round(decimals=2)  # of x^2
+        tensor([[6.]])
     """
 
     rtol: float | None = None

@@ -52,7 +52,7 @@ def denoise(solver: Any, image: Any, sigma: float | None = None, **options: Any)
         ValueError: for an array of another kind, numbers that are not finite, or a noise level that the energy does not
             take.
 
-    Example:
+    Examples:
         >>> clean = denoise(EnergySolver.from_pretrained("denoise"), skimage.data.camera(), sigma=25)
     """
     return solve_image(solver, image, sigma, **options).image

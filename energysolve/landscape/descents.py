@@ -161,7 +161,7 @@ def descent(
     Raises:
         ValueError: if the batch is empty, or for the reasons of `EnergySolver.minimize`.
 
-    Example:
+    Examples:
         >>> path = descent(solver, x)
         >>> path.iterates(0).shape  # of the first problem
         torch.Size([27, 3])

@@ -41,7 +41,7 @@ class Coordinates:
     Args:
         elements: their numbers, counted from 1 as in the labels of the axes: element 1 is ``y_1``.
 
-    Example:
+    Examples:
         >>> plane(path, directions=Coordinates((1, 4)))  # axes y_1 and y_4
     """
 

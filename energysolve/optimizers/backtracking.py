@@ -56,8 +56,14 @@ class Backtracking(InnerOptimizer):
     Raises:
         TypeError: if the optimizer chooses its steps itself.
 
-    Example:
-        >>> EnergySolver(energy, Backtracking(Momentum(0.1)), init=Uniform((3,))).minimize(x)
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, Backtracking, EnergySolver
+        >>> def energy(x, y):  # steps of size 1 would diverge
+        ...     return 50 * (y - x).square().sum(-1)
+        >>> solver = EnergySolver(energy, Backtracking(SGD(1.0)))
+        >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=3)
+        tensor([[ 2., -1.]])
     """
 
     searches = True

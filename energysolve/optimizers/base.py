@@ -23,6 +23,15 @@ class Evaluation(NamedTuple):
         energy: ``(batch,)``.
         gradient: with the structure of ``free``; the rows of a sample hold the gradient of its energy.
         layout: of the free variables; None in the state of the loop.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD
+        >>> from energysolve.optimizers import Evaluation
+        >>> y = torch.tensor([[2.0, 4.0]])
+        >>> at = Evaluation(free=(y,), energy=y.square().sum(1) / 2, gradient=(y,))  # of 1/2 |y|^2
+        >>> SGD(lr=0.5).step(at, state=(), evaluate=None)  # the next y, and the state of SGD, which is empty
+        ((tensor([[1., 2.]]),), ())
     """
 
     free: Any
@@ -60,7 +69,16 @@ class Evaluate(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class PerSample:
-    """A part of an optimizer's state whose tensors have one row per sample, not the rows of the free variables."""
+    """A part of an optimizer's state whose tensors have one row per sample, not the rows of the free variables.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import LBFGS, Segment
+        >>> edges = torch.zeros(5, 1)  # five rows of two samples
+        >>> state = LBFGS(memory=3).begin((edges,), Segment(torch.tensor([0, 0, 1, 1, 1]), batch=2))
+        >>> type(state.pairs).__name__, state.pairs.value.curvatures.shape  # one row per sample
+        ('PerSample', torch.Size([2, 4]))
+    """
 
     value: Any
 
@@ -75,6 +93,20 @@ class InnerOptimizer(ABC):
     An optimizer that chooses its steps sets ``searches`` and overrides `accept`: a candidate is one evaluation of the
     batch, and each sample accepts or refuses it. A refused candidate is no iterate; nothing but the optimizer's state
     sees it.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.optimizers import InnerOptimizer
+        >>> class SignDescent(InnerOptimizer):  # steps of one length, whatever the slope
+        ...     def init(self, free):
+        ...         return ()
+        ...     def step(self, at, state, evaluate):
+        ...         moved = [leaf - 0.25 * slope.sign() for leaf, slope in zip(at.free, at.gradient)]
+        ...         return tuple(moved), state
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), SignDescent())
+        >>> solver.minimize(torch.tensor([[1.0, -0.5]]), torch.zeros(1, 2)).y
+        tensor([[ 1.0000, -0.5000]])
     """
 
     searches: ClassVar[bool] = False

@@ -26,8 +26,13 @@ class Clipped(InnerOptimizer):
         TypeError: if the optimizer chooses its steps or projects.
         ValueError: if the norm is not positive and finite.
 
-    Example:
-        >>> Clipped(Momentum(0.1), norm=1.0)
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, Clipped, EnergySolver
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), Clipped(SGD(lr=0.5), norm=1.0), max_steps=1)
+        >>> solver.minimize(torch.tensor([[0.1], [1000.0]]), torch.zeros(2, 1)).y  # the second gradient is far above 1
+        tensor([[0.1000],
+                [0.5000]])
     """
 
     optimizer: InnerOptimizer

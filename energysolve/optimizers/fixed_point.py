@@ -93,9 +93,16 @@ class FixedPoint(InnerOptimizer):
         ValueError: if an argument is out of range; from a solve, if the residual does not have the shape of ``y``.
         TypeError: from a solve, if the energy is not a `LeastSquares`.
 
-    Example:
-        >>> energy = LeastSquares(lambda x, y: y - torch.tanh(y @ weight + x))
-        >>> EnergySolver(energy, FixedPoint(), init=Zeros((3,)), halting=GradientNorm(1e-6)).minimize(x)
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, FixedPoint, GradientNorm, LeastSquares, Zeros
+        >>> energy = LeastSquares(lambda x, y: y - torch.cos(x * y))
+        >>> solver = EnergySolver(energy, FixedPoint(), init=Zeros((1,)), halting=GradientNorm(1e-5))
+        >>> y = solver.minimize(torch.tensor([[1.0], [0.5]])).y
+        >>> torch.allclose(y, torch.cos(torch.tensor([[1.0], [0.5]]) * y), atol=1e-4)
+        True
+        >>> y[0].round(decimals=2)  # the fixed point of the cosine
+        tensor([0.7400])
     """
 
     searches = True

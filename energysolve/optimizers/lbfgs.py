@@ -70,8 +70,13 @@ class LBFGS(InnerOptimizer):
     Args:
         memory: pairs of steps and changes of the gradient that are kept, 1 or more.
 
-    Example:
-        >>> EnergySolver(energy, LBFGS(), init=Uniform((3,))).minimize(x)
+    Examples:
+        >>> import torch
+        >>> from energysolve import LBFGS, EnergySolver
+        >>> from energysolve.energies import Rosenbrock
+        >>> solver = EnergySolver(Rosenbrock(), LBFGS(memory=5))
+        >>> solver.minimize(torch.zeros(1, 2), torch.tensor([[-1.2, 1.0]])).y.round(decimals=2)
+        tensor([[1., 1.]])
     """
 
     searches = True

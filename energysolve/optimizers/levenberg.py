@@ -39,9 +39,15 @@ class LevenbergMarquardt(InnerOptimizer):
     Raises:
         TypeError: at the first step, if the energy is no `LeastSquares`, or the layout is not `Dense`.
 
-    Example:
-        >>> fit = LeastSquares(lambda x, y: y[:, :1] * torch.exp(-y[:, 1:] * t) - x)
-        >>> EnergySolver(fit, LevenbergMarquardt(), init=Uniform((2,))).minimize(x)
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, LeastSquares, LevenbergMarquardt
+        >>> t = torch.linspace(0, 2, 20)
+        >>> fit = LeastSquares(lambda x, y: y[:, :1] * torch.exp(-y[:, 1:] * t) - x)  # one decay per sample
+        >>> x = torch.tensor([[2.0], [4.0]]) * torch.exp(-torch.tensor([[1.0], [3.0]]) * t)
+        >>> EnergySolver(fit, LevenbergMarquardt()).minimize(x, torch.ones(2, 2)).y.round(decimals=3)
+        tensor([[2., 1.],
+                [4., 3.]])
     """
 
     searches = True

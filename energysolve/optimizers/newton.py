@@ -42,8 +42,13 @@ class NewtonCG(InnerOptimizer):
     for each variable of the largest sample, or 20 if that is more. `Solution.evaluations` counts the trials. On devices
     other than the CPU, the host waits every few products to see whether all samples are done. It cannot be compiled.
 
-    Example:
-        >>> EnergySolver(energy, NewtonCG(), init=Uniform((3,))).minimize(x)
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, NewtonCG
+        >>> from energysolve.energies import Rosenbrock
+        >>> solver = EnergySolver(Rosenbrock(), NewtonCG())
+        >>> solver.minimize(torch.zeros(1, 2), torch.tensor([[-1.2, 1.0]])).y.round(decimals=2)
+        tensor([[1., 1.]])
     """
 
     searches = True

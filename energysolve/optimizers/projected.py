@@ -25,8 +25,13 @@ class Projected(InnerOptimizer):
         projection: from ``y`` to the nearest feasible ``y``, each sample separately: `Box`, `Simplex`, `Ball` or any
             other function.
 
-    Example:
-        >>> Projected(SGD(0.1), Box(low=0.0))  # y >= 0
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, Box, EnergySolver, Projected
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), Projected(SGD(0.25), Box(low=0.0)))  # y >= 0
+        >>> solution = solver.minimize(torch.tensor([[1.0, -2.0]]), torch.full((1, 2), 0.5))
+        >>> solution.y.round(decimals=3), solution.converged
+        (tensor([[1., 0.]]), tensor([True]))
     """
 
     optimizer: InnerOptimizer
@@ -69,7 +74,14 @@ class Projected(InnerOptimizer):
 
 @dataclass(frozen=True)
 class Box:
-    """Projection onto ``low <= y <= high``, entry by entry; either side may be infinite."""
+    """Projection onto ``low <= y <= high``, entry by entry; either side may be infinite.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Box
+        >>> Box(low=0.0, high=1.0)(torch.tensor([[-2.0, 0.5, 3.0]]))
+        tensor([[0.0000, 0.5000, 1.0000]])
+    """
 
     low: float = -math.inf
     high: float = math.inf
@@ -91,7 +103,15 @@ class Box:
 
 @dataclass(frozen=True)
 class Ball:
-    """Projection onto the vectors (the last axis of ``y``) of Euclidean norm at most ``radius``."""
+    """Projection onto the vectors (the last axis of ``y``) of Euclidean norm at most ``radius``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Ball
+        >>> Ball(radius=2.5)(torch.tensor([[3.0, 4.0], [1.0, 1.0]]))
+        tensor([[1.5000, 2.0000],
+                [1.0000, 1.0000]])
+    """
 
     radius: float = 1.0
 
@@ -113,7 +133,15 @@ class Ball:
 
 @dataclass(frozen=True)
 class Simplex:
-    """Projection onto the probability simplex along the last axis of ``y`` (Duchi et al., ICML 2008)."""
+    """Projection onto the probability simplex along the last axis of ``y`` (Duchi et al., ICML 2008).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Simplex
+        >>> Simplex()(torch.tensor([[0.75, 0.75, 0.0], [5.0, 0.0, 0.0]]))
+        tensor([[0.5000, 0.5000, 0.0000],
+                [1.0000, 0.0000, 0.0000]])
+    """
 
     def __call__(self, y: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch features"]:
         if not y.shape[-1]:

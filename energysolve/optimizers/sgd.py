@@ -17,8 +17,12 @@ class SGD(InnerOptimizer):
     Args:
         lr: the step size λ.
 
-    Example:
-        >>> EnergySolver(energy, SGD(lr=0.1), init=Uniform((3,)))
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), SGD(lr=0.25), max_steps=2)
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).y  # each step halves the distance
+        tensor([[0.7500]])
     """
 
     lr: float

@@ -64,8 +64,14 @@ class TorchOpt(_Adapter):
     Raises:
         ValueError: from a solve, if the transformation couples samples.
 
-    Example:
-        >>> TorchOpt(lambda: torchopt.adamw(1e-2))
+    Examples:
+        >>> import torch
+        >>> import torchopt
+        >>> from energysolve import EnergySolver, TorchOpt
+        >>> optimizer = TorchOpt(lambda: torchopt.adamw(0.1, weight_decay=0.0))
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), optimizer, max_steps=500)
+        >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=2)
+        tensor([[ 2., -1.]])
     """
 
     factory: Callable[[], Any]
@@ -139,6 +145,15 @@ class Momentum(_Adapter):
     Args:
         lr: the step size λ.
         momentum: decay of the running sum of gradients, in [0, 1).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Momentum
+        >>> def energy(x, y):  # fifty times as steep in one direction as in the other
+        ...     return ((y - x).square() * torch.tensor([1.0, 50.0])).sum(-1)
+        >>> solver = EnergySolver(energy, Momentum(lr=0.01, momentum=0.8), max_steps=500)
+        >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=2)
+        tensor([[ 2., -1.]])
     """
 
     lr: float
@@ -159,6 +174,15 @@ class Adam(_Adapter):
 
     Args:
         lr: the step size λ.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Adam, EnergySolver
+        >>> def energy(x, y):  # a million times as steep in one direction as in the other
+        ...     return ((y - x).square() * torch.tensor([1.0, 1e6])).sum(-1)
+        >>> solver = EnergySolver(energy, Adam(lr=0.1), max_steps=500)
+        >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=2)
+        tensor([[ 2., -1.]])
     """
 
     lr: float
@@ -178,6 +202,13 @@ class RMSProp(_Adapter):
 
     Args:
         lr: the step size λ.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, RMSProp
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), RMSProp(lr=0.01), max_steps=500)
+        >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=1)
+        tensor([[ 2., -1.]])
     """
 
     lr: float

@@ -77,7 +77,7 @@ def complete_table(
     Raises:
         ValueError: if the table has no number, or an infinity.
 
-    Example:
+    Examples:
         >>> ratings = torch.tensor([[5.0, 4.0, torch.nan], [4.0, torch.nan, 1.0]])
         >>> complete_table(ratings).values
     """

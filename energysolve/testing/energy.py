@@ -44,7 +44,7 @@ def check_energy(
     Raises:
         AssertionError: if the contract is broken; the message says where, and how to repair it.
 
-    Example:
+    Examples:
         >>> check_energy(MyEnergy(), x, y)
     """
     layout = layout_of(x) if layout is None else layout

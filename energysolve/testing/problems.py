@@ -1,6 +1,6 @@
 """Problems with known answers, for tests of optimizers, halting criteria and energies.
 
-Example:
+Examples:
     >>> for problem in problems():
     ...     solver = EnergySolver(problem.energy, MyOptimizer(), max_steps=1000)
     ...     assert problem.distance(solver.minimize(problem.x, problem.y0).y) < 1e-3
