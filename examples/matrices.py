@@ -3,8 +3,7 @@
 # Matrices inverted and completed by learned energies
 
 Two shipped energies. One inverts matrices, and takes more steps for those that are
-harder to invert. The other fills in the missing half of noisy matrices of low rank, and
-is better than any answer that leaves what was observed unchanged.
+harder to invert. The other fills in the missing half of noisy matrices of low rank.
 """
 
 # %%
@@ -54,9 +53,9 @@ plt.show()
 # %% [markdown]
 # ## Completion
 #
-# Problems of the paper: sums of a matrix of rank 10 and noise, of which half of the
-# entries are observed, the others zero. The observed entries are noisy too, so the best
-# answer is not the one that keeps them.
+# The harder problems of the paper: matrices of 20 x 20, of rank 10 plus a little noise,
+# with half of the entries observed and zeros in place of the others. So few entries
+# hardly determine the missing ones; the energy's minimum is what they do tell.
 
 # %%
 task = Completion()
@@ -65,7 +64,7 @@ solver = EnergySolver.from_pretrained("completion").replace(recorder=Trajectory(
 completed = solver.minimize(x)
 error_of = {
     "zero": target.square().mean().item(),
-    "the observed entries, zero elsewhere": (x - target).square().mean().item(),
+    "copying what is observed": (x - target).square().mean().item(),
     "the energy's minimum": task.error(completed, target).mean().item(),
 }
 for name, value in error_of.items():
