@@ -25,6 +25,7 @@ ELSEWHERE = {
 """Files and folders of the repository whose pages have other names."""
 CODE = re.compile(r"(^ *(`{3,}|~{3,}).*?^ *\2`*~*[ \t]*$)", flags=re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
+SCRIPT = re.compile(r"(?<!\[)`examples/(\w+)\.py`")
 TOKEN = re.compile(r"(<[^>]+>)")
 CLOSED = ("a", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "autoref")
 """Names inside these elements stay as they are."""
@@ -77,13 +78,21 @@ def on_page_markdown(markdown, page, config, files):
             files.append(file)
         return f"{before}{os.path.relpath(target, PurePosixPath(page.file.src_uri).parent)}{anchor}{after}"
 
+    def to_page(match: re.Match) -> str:
+        page_name = f"gallery/{match[1]}.md"
+        if files.get_file_from_path(page_name) is None:
+            return match[0]
+        return f"[{match[0]}]({os.path.relpath(page_name, PurePosixPath(page.file.src_uri).parent)})"
+
+    def changed(text: str) -> str:
+        return SCRIPT.sub(to_page, LINK.sub(rewritten, text))
+
     pieces = CODE.split(markdown)  # text, fenced block, its fence, text, ...
-    return "".join(LINK.sub(rewritten, text) if k % 3 == 0 else text for k, text in enumerate(pieces) if k % 3 != 2)
+    return "".join(changed(text) if k % 3 == 0 else text for k, text in enumerate(pieces) if k % 3 != 2)
 
 
 def on_page_content(content, page, config, files):
     """Links the first mention of each public name in a page to its entry in the reference."""
-    content = content.replace("::</p>", ":</p>")  # how docstrings announce a block of code
     public = {name: f"energysolve.{name}" for name in energysolve.__all__}
     open_elements, pieces, seen = [], TOKEN.split(content), set()
     for k, piece in enumerate(pieces):

@@ -86,6 +86,10 @@ def test_links_lead_to_pages_of_the_site_or_copies_of_files(monkeypatch, configu
     fenced = "```text\n[a](../LICENSE)\n```\n"
     assert on_page("x.md", fenced + "[a](../LICENSE)") == fenced + "[a](repository/LICENSE)"
     assert files.get_file_from_path("repository/LICENSE").abs_src_path == str(ROOT / "LICENSE")
+    files.append(File.generated(configuration, "gallery/one.md", content=""))
+    assert on_page("x.md", "`examples/one.py` `examples/two.py`") == (
+        "[`examples/one.py`](gallery/one.md) `examples/two.py`"
+    )
     with pytest.raises(PluginError, match="links to the folder tests"):
         on_page("x.md", "[a](../tests)")
 
@@ -96,6 +100,14 @@ def test_the_first_mention_of_a_public_name_leads_to_its_entry(monkeypatch):
     entry = '<autoref identifier="energysolve.LBFGS" optional><code>LBFGS()</code></autoref>'
     assert links.on_page_content(page, None, None, None) == page.replace("<code>LBFGS()</code>", entry)
     assert links.on_page_content(f"<pre>{page}</pre>", None, None, None) == f"<pre>{page}</pre>"
+
+
+def test_docstrings_become_markdown(monkeypatch):
+    pytest.importorskip("griffe")
+    docstrings = hook("docstrings", monkeypatch)
+    before = "Does this::\n\n    a = 1\n\n    if a:\n        b()\n\nAnd that.\n\nExample:\n    >>> 1\n    1\n"
+    after = "Does this:\n\n```python\na = 1\n\nif a:\n    b()\n```\n\nAnd that.\n\nExamples:\n    >>> 1\n    1\n"
+    assert docstrings.as_markdown(before) == after
 
 
 EXAMPLE = '''# %% [markdown]
