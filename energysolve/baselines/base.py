@@ -20,11 +20,7 @@ from ..solution import Solution, Status
 class Baseline(nn.Module, ABC):
     """A method to compare energies with; maps problems to answers in one or more steps.
 
-    Train it with `energysolve.training.SupervisedTrainer`, then use `solve`::
-
-        model = Recurrent(x_dim=800, y_shape=(400,))
-        SupervisedTrainer(model, Addition(400), lr=1e-4, schedule=Constant()).fit(10_000)
-        solution = model.solve(x, max_steps=20)
+    Train it with `energysolve.training.SupervisedTrainer`, then use `solve`.
 
     The answer to a sample does not depend on the other samples in its batch, random numbers aside. Subclasses implement
     `loss` and `answers`, and store each argument of the constructor as an attribute of the same name.
@@ -36,6 +32,19 @@ class Baseline(nn.Module, ABC):
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
+
+    Examples:
+        >>> from energysolve.baselines import Recurrent
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import Constant, SupervisedTrainer, make_accelerator
+        >>> task = Addition(size=2)
+        >>> model = Recurrent.of_task(task)  # or Recurrent(x_dim=4, y_shape=(2,))
+        >>> trainer = SupervisedTrainer(model, task, schedule=Constant(), accelerator=make_accelerator(cpu=True))
+        >>> trainer.fit(20)
+        >>> x, target = task.sample(5)
+        >>> solution = trainer.trained_model.solve(x, max_steps=7)
+        >>> solution.y.shape, solution.steps
+        (torch.Size([5, 2]), tensor([7, 7, 7, 7, 7]))
     """
 
     def __init__(self, x_dim: int, y_shape: Sequence[int] | int, *, train_steps: int = 5):

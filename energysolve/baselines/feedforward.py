@@ -22,6 +22,14 @@ class Feedforward(Baseline):
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.baselines import Feedforward
+        >>> model = Feedforward(x_dim=8, y_shape=(2, 2), width=16)
+        >>> solution = model.solve(torch.rand(5, 8))
+        >>> solution.y.shape, solution.steps
+        (torch.Size([5, 2, 2]), tensor([1, 1, 1, 1, 1]))
     """
 
     def __init__(self, x_dim: int, y_shape: Sequence[int] | int, *, width: int = 512, depth: int = 3):

@@ -43,6 +43,15 @@ def save(model: Baseline, folder: str | Path) -> None:
 
     Raises:
         TypeError: if the model is not one of the library's baselines.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import baselines
+        >>> model = baselines.Feedforward(x_dim=8, y_shape=(4,), width=16)
+        >>> baselines.save(model, "feedforward")
+        >>> x = torch.rand(5, 8)
+        >>> torch.equal(baselines.load("feedforward").solve(x).y, model.solve(x).y)
+        True
     """
     folder = Path(folder)
     name = type(model).__name__
@@ -62,6 +71,15 @@ def load(folder: str | Path) -> Baseline:
     Raises:
         FileNotFoundError: if the folder contains none.
         ValueError: if the files are damaged, do not belong together, or describe no baseline.
+
+    Examples:
+        >>> from energysolve import baselines
+        >>> baselines.save(baselines.Recurrent(x_dim=8, y_shape=(4,), width=16), "recurrent")
+        >>> baselines.load("recurrent")
+        Recurrent(
+          x_dim=8, y_shape=[4], width=16, train_steps=5
+          ...
+        )
     """
     folder = Path(folder)
     path = folder / CONFIG

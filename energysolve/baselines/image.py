@@ -28,6 +28,13 @@ class DnCNN(AnySize):
 
     Raises:
         ValueError: for a size out of range.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.baselines import DnCNN
+        >>> model = DnCNN(depth=3, width=8).eval()
+        >>> model.solve(torch.rand(2, 1, 20, 30)).y.shape  # images of any size
+        torch.Size([2, 1, 20, 30])
     """
 
     def __init__(self, depth: int = 17, width: int = 64):

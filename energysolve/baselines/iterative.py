@@ -31,6 +31,14 @@ class IterativeFeedforward(Baseline):
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.baselines import IterativeFeedforward
+        >>> model = IterativeFeedforward(x_dim=8, y_shape=(4,), width=16, levels=3)
+        >>> solution = model.solve(torch.rand(5, 8))
+        >>> solution.y.shape, solution.steps  # one step for each level
+        (torch.Size([5, 4]), tensor([3, 3, 3, 3, 3]))
     """
 
     def __init__(self, x_dim: int, y_shape: Sequence[int] | int, *, width: int = 512, depth: int = 3, levels: int = 5):

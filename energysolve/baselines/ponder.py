@@ -44,6 +44,14 @@ class PonderNet(Baseline):
     Raises:
         ValueError: for a size that is not a whole number of 1 or more, a negative ``beta`` or a ``prior`` outside
             (0, 1).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.baselines import PonderNet
+        >>> model = PonderNet(x_dim=8, y_shape=(4,), width=16)
+        >>> solution = model.solve(torch.rand(5, 8), max_steps=50)
+        >>> solution.y.shape, bool((solution.steps <= 50).all())  # each sample halts at random
+        (torch.Size([5, 4]), True)
     """
 
     def __init__(

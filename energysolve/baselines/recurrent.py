@@ -29,6 +29,14 @@ class Recurrent(Baseline):
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.baselines import Recurrent
+        >>> model = Recurrent(x_dim=8, y_shape=(4,), width=16)
+        >>> x = torch.rand(5, 8)
+        >>> torch.equal(model.iterates(x, steps=3)[-1], model.solve(x, max_steps=3).y)
+        True
     """
 
     def __init__(self, x_dim: int, y_shape: Sequence[int] | int, *, width: int = 196, train_steps: int = 5):

@@ -33,6 +33,14 @@ class UnrolledFeedforward(Baseline):
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.baselines import UnrolledFeedforward
+        >>> model = UnrolledFeedforward(x_dim=8, y_shape=(4,), width=16, test_steps=6)
+        >>> solution = model.solve(torch.rand(5, 8))
+        >>> solution.y.shape, solution.steps
+        (torch.Size([5, 4]), tensor([6, 6, 6, 6, 6]))
     """
 
     def __init__(

@@ -28,6 +28,14 @@ class AnalyticEnergy(Energy):
         start: the standard starting point for ``x = 0``, or a simple one where the literature has none.
         minima: the points of lowest value for ``x = 0``.
         minimum: the lowest value.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> x = torch.tensor([[0.0, 0.0], [10.0, 10.0]])  # the minimum of the second problem lies elsewhere
+        >>> EnergySolver(energies.Booth()).minimize(x, x).y.round(decimals=2)
+        tensor([[ 1.,  3.],
+                [11., 13.]])
     """
 
     dim: int = 2
@@ -46,7 +54,14 @@ class AnalyticEnergy(Energy):
 
 
 class Rosenbrock(AnalyticEnergy):
-    """Sum over pairs ``(a, b)`` of ``100 (b - a^2)^2 + (1 - a)^2``, for even ``dim``; minimum 0 at ones (MGH 1, 21)."""
+    """Sum over pairs ``(a, b)`` of ``100 (b - a^2)^2 + (1 - a)^2``, for even ``dim``; minimum 0 at ones (MGH 1, 21).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> EnergySolver(energies.Rosenbrock()).minimize(torch.zeros(1, 2), torch.zeros(1, 2)).y.round(decimals=2)
+        tensor([[1., 1.]])
+    """
 
     def __init__(self, dim: int = 2):
         super().__init__()
@@ -62,7 +77,18 @@ class Rosenbrock(AnalyticEnergy):
 
 
 class Himmelblau(AnalyticEnergy):
-    """``(a^2 + b - 11)^2 + (a + b^2 - 7)^2``; four minima of value 0 (Himmelblau, 1972, and SB)."""
+    """``(a^2 + b - 11)^2 + (a + b^2 - 7)^2``; four minima of value 0 (Himmelblau, 1972, and SB).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> starts = torch.tensor([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]])
+        >>> EnergySolver(energies.Himmelblau()).minimize(torch.zeros(4, 2), starts).y.round(decimals=2)
+        tensor([[ 3.0000,  2.0000],
+                [-2.8100,  3.1300],
+                [-3.7800, -3.2800],
+                [ 3.5800, -1.8500]])
+    """
 
     start = (0.0, 0.0)
     minima = (
@@ -78,7 +104,14 @@ class Himmelblau(AnalyticEnergy):
 
 
 class Beale(AnalyticEnergy):
-    """``(1.5 - a + ab)^2 + (2.25 - a + ab^2)^2 + (2.625 - a + ab^3)^2``; minimum 0 at (3, 1/2) (MGH 5)."""
+    """``(1.5 - a + ab)^2 + (2.25 - a + ab^2)^2 + (2.625 - a + ab^3)^2``; minimum 0 at (3, 1/2) (MGH 5).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> EnergySolver(energies.Beale()).minimize(torch.zeros(1, 2), torch.ones(1, 2)).y.round(decimals=2)
+        tensor([[3.0000, 0.5000]])
+    """
 
     start = (1.0, 1.0)
     minima = ((3.0, 0.5),)
@@ -93,7 +126,14 @@ class Beale(AnalyticEnergy):
 
 
 class Booth(AnalyticEnergy):
-    """``(a + 2b - 7)^2 + (2a + b - 5)^2``; minimum 0 at (1, 3) (SB)."""
+    """``(a + 2b - 7)^2 + (2a + b - 5)^2``; minimum 0 at (1, 3) (SB).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> EnergySolver(energies.Booth()).minimize(torch.zeros(1, 2), torch.zeros(1, 2)).y.round(decimals=2)
+        tensor([[1., 3.]])
+    """
 
     start = (0.0, 0.0)
     minima = ((1.0, 3.0),)
@@ -104,7 +144,14 @@ class Booth(AnalyticEnergy):
 
 
 class Matyas(AnalyticEnergy):
-    """``0.26 (a^2 + b^2) - 0.48 ab``; minimum 0 at the origin (SB)."""
+    """``0.26 (a^2 + b^2) - 0.48 ab``; minimum 0 at the origin (SB).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> EnergySolver(energies.Matyas()).minimize(torch.tensor([[1.0, 2.0]]), torch.zeros(1, 2)).y.round(decimals=2)
+        tensor([[1., 2.]])
+    """
 
     start = (5.0, -3.0)
     minima = ((0.0, 0.0),)
@@ -115,7 +162,14 @@ class Matyas(AnalyticEnergy):
 
 
 class ThreeHumpCamel(AnalyticEnergy):
-    """``2a^2 - 1.05 a^4 + a^6 / 6 + ab + b^2``; minimum 0 at the origin, two local ones near ±(1.75, -0.87) (SB)."""
+    """``2a^2 - 1.05 a^4 + a^6 / 6 + ab + b^2``; minimum 0 at the origin, two local ones near ±(1.75, -0.87) (SB).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.energies import ThreeHumpCamel
+        >>> ThreeHumpCamel()(torch.zeros(2, 2), torch.tensor([[0.0, 0.0], [1.7476, -0.8738]])).round(decimals=1)
+        tensor([0.0000, 0.3000])
+    """
 
     start = (0.5, -1.0)
     minima = ((0.0, 0.0),)
@@ -127,7 +181,14 @@ class ThreeHumpCamel(AnalyticEnergy):
 
 
 class PowellSingular(AnalyticEnergy):
-    """``(a + 10b)^2 + 5 (c - d)^2 + (b - 2c)^4 + 10 (a - d)^4``; minimum 0 at the origin, singular there (MGH 13)."""
+    """``(a + 10b)^2 + 5 (c - d)^2 + (b - 2c)^4 + 10 (a - d)^4``; minimum 0 at the origin, singular there (MGH 13).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.energies import PowellSingular
+        >>> PowellSingular()(torch.zeros(2, 4), torch.tensor([[0.0, 0.0, 0.0, 0.0], [0.01, -0.001, 0.01, 0.01]])) < 1e-6
+        tensor([True, True])
+    """
 
     dim = 4
     start = (3.0, -1.0, 0.0, 1.0)
@@ -140,7 +201,14 @@ class PowellSingular(AnalyticEnergy):
 
 
 class Wood(AnalyticEnergy):
-    """Two coupled Rosenbrock valleys; minimum 0 at ones (MGH 14)."""
+    """Two coupled Rosenbrock valleys; minimum 0 at ones (MGH 14).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, NewtonCG, energies
+        >>> EnergySolver(energies.Wood(), NewtonCG()).minimize(torch.zeros(1, 4), torch.zeros(1, 4)).y.round(decimals=2)
+        tensor([[1., 1., 1., 1.]])
+    """
 
     dim = 4
     start = (-3.0, -1.0, -3.0, -1.0)
@@ -157,6 +225,13 @@ class HelicalValley(AnalyticEnergy):
     """``100 ((c - 10 t)^2 + (r - 1)^2) + c^2``, with (a, b) of radius r and angle ``2 pi t``, t in [-1/4, 3/4).
 
     Minimum 0 at (1, 0, 0) (MGH 7).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> x = torch.ones(1, 3)  # moves the minimum by (1, 1, 1)
+        >>> EnergySolver(energies.HelicalValley()).minimize(x, x - torch.tensor([[1.0, 0.0, 0.0]])).y.round(decimals=2)
+        tensor([[2., 1., 1.]])
     """
 
     dim = 3
@@ -171,7 +246,14 @@ class HelicalValley(AnalyticEnergy):
 
 
 class BrownBadlyScaled(AnalyticEnergy):
-    """``(a - 10^6)^2 + (b - 2e-6)^2 + (ab - 2)^2``; minimum 0 at (10^6, 2e-6) (MGH 4)."""
+    """``(a - 10^6)^2 + (b - 2e-6)^2 + (ab - 2)^2``; minimum 0 at (10^6, 2e-6) (MGH 4).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> EnergySolver(energies.BrownBadlyScaled()).minimize(torch.zeros(1, 2), torch.ones(1, 2)).y[:, 0]
+        tensor([1000000.])
+    """
 
     start = (1.0, 1.0)
     minima = ((1e6, 2e-6),)
@@ -185,6 +267,12 @@ class Box3D(AnalyticEnergy):
     """Sum over ``t = 0.1, ..., 1`` of ``(e^(-ta) - e^(-tb) - c (e^(-t) - e^(-10t)))^2`` (MGH 12).
 
     Minimum 0 at (1, 10, 1), at (10, 1, -1), and wherever ``a = b, c = 0``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.energies import Box3D
+        >>> Box3D()(torch.zeros(2, 3), torch.tensor([[1.0, 10.0, 1.0], [5.0, 5.0, 0.0]]))  # two of the minima
+        tensor([0., 0.])
     """
 
     dim = 3
@@ -202,6 +290,12 @@ class Trigonometric(AnalyticEnergy):
     """Sum over i of ``(dim - sum_j cos y_j + i (1 - cos y_i) - sin y_i)^2``; minimum 0 at the origin (MGH 26).
 
     There are further minima, global and local, of which the one nearest to the start in two dimensions is listed.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> EnergySolver(energies.Trigonometric()).minimize(torch.zeros(1, 2), torch.ones(1, 2) / 2).y.round(decimals=2)
+        tensor([[0.2400, 0.6100]])
     """
 
     def __init__(self, dim: int = 2):
@@ -219,7 +313,15 @@ class Trigonometric(AnalyticEnergy):
 
 
 class VariablyDimensioned(AnalyticEnergy):
-    """``sum_i (y_i - 1)^2 + s^2 + s^4`` with ``s = sum_i i (y_i - 1)``; minimum 0 at ones (MGH 25)."""
+    """``sum_i (y_i - 1)^2 + s^2 + s^4`` with ``s = sum_i i (y_i - 1)``; minimum 0 at ones (MGH 25).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> x = torch.zeros(1, 2)
+        >>> EnergySolver(energies.VariablyDimensioned(dim=2)).minimize(x, x).y.round(decimals=1)
+        tensor([[1., 1.]])
+    """
 
     def __init__(self, dim: int = 4):
         super().__init__()
@@ -237,6 +339,14 @@ class StyblinskiTang(AnalyticEnergy):
     """``1/2 sum_i (y_i^4 - 16 y_i^2 + 5 y_i)``; minimum ``-39.16617 dim`` at ``y_i = -2.903534`` (SB).
 
     Every entry also has a local minimum at 2.746803.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, energies
+        >>> starts = torch.tensor([[-1.0], [1.0]])
+        >>> EnergySolver(energies.StyblinskiTang(dim=1)).minimize(torch.zeros(2, 1), starts).y.round(decimals=3)
+        tensor([[-2.9040],
+                [ 2.7470]])
     """
 
     def __init__(self, dim: int = 2):
@@ -252,7 +362,14 @@ class StyblinskiTang(AnalyticEnergy):
 
 
 class Rastrigin(AnalyticEnergy):
-    """``10 dim + sum_i (y_i^2 - 10 cos(2 pi y_i))``; minimum 0 at the origin, local ones near integer points (SB)."""
+    """``10 dim + sum_i (y_i^2 - 10 cos(2 pi y_i))``; minimum 0 at the origin, local ones near integer points (SB).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.energies import Rastrigin
+        >>> Rastrigin()(torch.zeros(2, 2), torch.tensor([[0.0, 0.0], [0.995, 0.0]])).round(decimals=2)  # at two minima
+        tensor([0.0000, 0.9900])
+    """
 
     def __init__(self, dim: int = 2):
         super().__init__()

@@ -19,6 +19,19 @@ class SoftMin(Combined):
     Args:
         energies: `Energy` objects, other modules or plain functions.
         temperature: ``T``, positive, in units of the energy.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import SoftMin
+        >>> def near(x, y):
+        ...     return (y - x).square().sum(-1)
+        >>> def near_opposite(x, y):
+        ...     return (y + x).square().sum(-1)
+        >>> solver = EnergySolver(SoftMin([near, near_opposite], temperature=0.1))
+        >>> solver.minimize(torch.ones(2, 1), torch.tensor([[0.5], [-0.5]])).y.round(decimals=3)
+        tensor([[ 1.],
+                [-1.]])
     """
 
     def __init__(self, energies: Sequence[Callable[..., Tensor]], temperature: float = 1.0):
@@ -44,7 +57,14 @@ class Mapped(Combined):
         z: applied to the scratchpad.
 
     Examples:
-        >>> Mapped(energy, y=decoder)  # searches in the latent space of the decoder
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import Bowl, Mapped
+        >>> def on_circle(angle):
+        ...     return torch.cat([angle.cos(), angle.sin()], 1)
+        >>> solver = EnergySolver(Mapped(Bowl(), y=on_circle))  # the nearest point of the circle, by its angle
+        >>> solver.minimize(torch.tensor([[0.0, 2.0]]), torch.ones(1, 1)).y.rad2deg().round()
+        tensor([[90.]])
     """
 
     def __init__(

@@ -16,6 +16,14 @@ class Quadratic(Energy):
     Args:
         matrix: ``A``, ``(n, n)`` and positive definite, a parameter shared by all problems; ``x`` is then ``b``,
             ``(batch, n)``. Without it, ``x`` is the pair ``(A, b)`` with ``A`` of shape ``(batch, n, n)``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import Quadratic
+        >>> matrix, vector = torch.tensor([[[2.0, 1.0], [1.0, 2.0]]]), torch.tensor([[3.0, 3.0]])
+        >>> EnergySolver(Quadratic()).minimize((matrix, vector), torch.zeros(1, 2)).y.round(decimals=3)  # A^{-1} b
+        tensor([[1., 1.]])
     """
 
     def __init__(self, matrix: Float[Tensor, "n n"] | None = None):
@@ -39,7 +47,16 @@ class Quadratic(Energy):
 
 
 class Bowl(Energy):
-    """``1/2 |y - x|^2`` over all entries of a tree of tensors, with minimum 0 at ``y = x``."""
+    """``1/2 |y - x|^2`` over all entries of a tree of tensors, with minimum 0 at ``y = x``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import Bowl
+        >>> x = {"left": torch.tensor([[1.0]]), "right": torch.tensor([[2.0, 3.0]])}
+        >>> EnergySolver(Bowl()).minimize(x, {"left": torch.zeros(1, 1), "right": torch.zeros(1, 2)}).y
+        {'left': tensor([[1.]]), 'right': tensor([[2., 3.]])}
+    """
 
     def evaluate(self, context: Any, y: Any) -> Float[Tensor, " batch"]:  # pyright: ignore
         squares = tree_leaves(tree_map(lambda target, leaf: (leaf - target).square(), context, y))
@@ -51,6 +68,16 @@ class Ridge(Energy):
 
     The problem ``x`` is the triple of features ``F``: ``(batch, m, n)``, targets ``t``: ``(batch, m)`` and
     regularization ``l``: ``(batch,)``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import Ridge
+        >>> features, targets = torch.eye(2).expand(2, 2, 2), torch.full((2, 2), 6.0)
+        >>> x = (features, targets, torch.tensor([1.0, 2.0]))  # two strengths of the regularization
+        >>> EnergySolver(Ridge()).minimize(x, torch.zeros(2, 2)).y.round(decimals=3)
+        tensor([[3., 3.],
+                [2., 2.]])
     """
 
     def evaluate(self, context: Any, y: Float[Tensor, "batch n"]) -> Float[Tensor, " batch"]:  # pyright: ignore
@@ -67,7 +94,16 @@ class Ridge(Energy):
 
 
 class Logistic(Energy):
-    """Cross-entropy of logits: ``sum_i softplus(y_i) - x_i y_i`` for ``x_i`` in (0, 1); minimum at ``logit(x)``."""
+    """Cross-entropy of logits: ``sum_i softplus(y_i) - x_i y_i`` for ``x_i`` in (0, 1); minimum at ``logit(x)``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import Logistic
+        >>> solver = EnergySolver(Logistic())
+        >>> solver.minimize(torch.tensor([[0.25, 0.75]]), torch.zeros(1, 2)).y.sigmoid().round(decimals=3)
+        tensor([[0.2500, 0.7500]])
+    """
 
     def evaluate(self, context: Float[Tensor, "batch n"], y: Float[Tensor, "batch n"]) -> Float[Tensor, " batch"]:  # pyright: ignore
         return (nn.functional.softplus(y) - context * y).sum(-1)

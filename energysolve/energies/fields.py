@@ -73,6 +73,17 @@ class FieldsEnergy(Energy):
         size: rows and columns of a filter: 5, 9, 13, ..., which fill whole blocks of pixels.
         groups: number of potentials, a multiple of 4.
         convexity: bound on the negative curvature, 0 or more.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, FromInput
+        >>> from energysolve.energies import FieldsEnergy
+        >>> solver = EnergySolver(FieldsEnergy(filters=4, size=5, groups=4), init=FromInput())
+        >>> image = torch.full((1, 1, 20, 24), 0.5)
+        >>> noisy, sigma = image + 0.1 * torch.randn(image.shape), torch.tensor([0.1])
+        >>> clean = solver.minimize((noisy, sigma)).y
+        >>> bool((clean - image).square().mean() < (noisy - image).square().mean())
+        True
     """
 
     _even: Tensor

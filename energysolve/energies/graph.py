@@ -100,6 +100,18 @@ class TripleEnergy(LeastSquares):
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more; from a solve, for graphs that are not complete.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, FixedPoint, Uniform
+        >>> from energysolve.energies import TripleEnergy
+        >>> from energysolve.tasks import ShortestPath
+        >>> x, _ = ShortestPath(size=5).sample(3, "same")  # three complete graphs of 25 edges
+        >>> energy = TripleEnergy(width=8, messages=4)
+        >>> energy(x, torch.rand(75, 1)).shape
+        torch.Size([3])
+        >>> EnergySolver(energy, FixedPoint(), init=Uniform((1,)), max_steps=5).minimize(x).y.shape
+        torch.Size([75, 1])
     """
 
     def __init__(self, width: int = 32, messages: int = 16, bounded: bool = False):
@@ -182,6 +194,19 @@ class GINEEnergy(Energy):
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Zeros
+        >>> from energysolve.energies import GINEEnergy
+        >>> from energysolve.user_graphs import to_batch
+        >>> from torch_geometric.data import Data
+        >>> ring = Data(edge_index=torch.tensor([[0, 1, 2], [1, 2, 0]]), edge_attr=torch.rand(3, 1), num_nodes=3)
+        >>> x = to_batch([ring, ring])
+        >>> GINEEnergy(width=8)(x, torch.rand(6, 1)).shape  # one energy per graph, one answer per edge
+        torch.Size([2])
+        >>> EnergySolver(GINEEnergy(width=8), init=Zeros((1,)), max_steps=5).minimize(x).y.shape
+        torch.Size([6, 1])
     """
 
     def __init__(self, width: int = 128, layers: int = 3, scale: float = 1.0):

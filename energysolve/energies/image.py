@@ -42,6 +42,14 @@ class ConvEnergy(Energy):
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more; from a solve, for ``x`` of another shape.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.energies import ConvEnergy
+        >>> energy = ConvEnergy(width=4, depth=1, features=4)
+        >>> x, y = torch.rand(2, 2, 1, 12, 10)  # two images of 12 x 10 pixels each
+        >>> energy(x, y).shape, torch.allclose(energy(3 * x, 3 * y), 9 * energy(x, y))
+        (torch.Size([2]), True)
     """
 
     takes_noise_level = False

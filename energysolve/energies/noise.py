@@ -27,6 +27,14 @@ class NoiseLevel(nn.Module):
 
     Args:
         width: of the network.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.energies import NoiseLevel
+        >>> level = NoiseLevel()
+        >>> images = 0.5 + torch.tensor([0.1, 0.2]).view(2, 1, 1, 1) * torch.randn(2, 1, 128, 128)
+        >>> level(images).detach().round(decimals=1)
+        tensor([0.1000, 0.2000])
     """
 
     _second: Tensor

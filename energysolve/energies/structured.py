@@ -27,6 +27,15 @@ class SharedQuadratic(Energy):
         size: the number of entries of an answer, and of each vector in the problem.
         terms: the number of vectors in the problem; ``x`` is ``(batch, terms * size)`` or ``(batch, terms, size)``.
         features: the number of rows of ``W``, 1 or more.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Zeros
+        >>> from energysolve.energies import SharedQuadratic
+        >>> solver = EnergySolver(SharedQuadratic(size=3), init=Zeros((3,)))
+        >>> x = torch.rand(5, 6)  # two vectors of three entries each
+        >>> torch.allclose(solver.minimize(100 * x).y, 100 * solver.minimize(x).y, rtol=1e-3)
+        True
     """
 
     def __init__(self, size: int, terms: int = 2, features: int = 3):
@@ -76,6 +85,15 @@ class PreconditionedInverse(Energy):
     Args:
         size: the number of rows and columns.
         steps: the number of Newton-Schulz steps, 0 or more; each costs two matrix products per solve.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, Zeros
+        >>> from energysolve.energies import PreconditionedInverse
+        >>> solver = EnergySolver(PreconditionedInverse(size=2), SGD(lr=1.0), init=Zeros((2, 2)))
+        >>> solver.minimize(torch.tensor([[[3.0, 1.0], [1.0, 2.0]]])).y.round(decimals=3)
+        tensor([[[ 0.4000, -0.2000],
+                 [-0.2000,  0.6000]]])
     """
 
     tolerance = 1e-2
@@ -168,6 +186,16 @@ class FactoredCompletion(Energy):
         believed: the smallest and the largest root mean square of the observed entries, in units of ``noise``, for
             which a solver believes the noise. For others it takes the noise that has the largest; so it solves large
             problems and small ones alike. None to believe it always.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, FromInput, Normal
+        >>> from energysolve.energies import FactoredCompletion
+        >>> energy = FactoredCompletion(rows=3, columns=3, rank=1, noise=0.01)
+        >>> solver = EnergySolver(energy, init=FromInput(), scratchpad=Normal((6, 1)), max_steps=200)
+        >>> x = torch.tensor([[[1.0, 2.0, 3.0], [2.0, 4.0, 6.0], [3.0, 6.0, 0.0]]])  # the last entry is unknown
+        >>> solver.minimize(x).y[0, 2].round()
+        tensor([3., 6., 9.])
     """
 
     def __init__(

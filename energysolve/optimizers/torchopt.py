@@ -68,8 +68,7 @@ class TorchOpt(_Adapter):
         >>> import torch
         >>> import torchopt
         >>> from energysolve import EnergySolver, TorchOpt
-        >>> optimizer = TorchOpt(lambda: torchopt.adamw(0.1, weight_decay=0.0))
-        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), optimizer, max_steps=500)
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), TorchOpt(lambda: torchopt.adagrad(1.0)))
         >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=2)
         tensor([[ 2., -1.]])
     """
@@ -151,7 +150,7 @@ class Momentum(_Adapter):
         >>> from energysolve import EnergySolver, Momentum
         >>> def energy(x, y):  # fifty times as steep in one direction as in the other
         ...     return ((y - x).square() * torch.tensor([1.0, 50.0])).sum(-1)
-        >>> solver = EnergySolver(energy, Momentum(lr=0.01, momentum=0.8), max_steps=500)
+        >>> solver = EnergySolver(energy, Momentum(lr=0.015, momentum=0.7))
         >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=2)
         tensor([[ 2., -1.]])
     """
@@ -180,8 +179,8 @@ class Adam(_Adapter):
         >>> from energysolve import Adam, EnergySolver
         >>> def energy(x, y):  # a million times as steep in one direction as in the other
         ...     return ((y - x).square() * torch.tensor([1.0, 1e6])).sum(-1)
-        >>> solver = EnergySolver(energy, Adam(lr=0.1), max_steps=500)
-        >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=2)
+        >>> solver = EnergySolver(energy, Adam(lr=0.3), max_steps=100)
+        >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=1)
         tensor([[ 2., -1.]])
     """
 
@@ -206,8 +205,8 @@ class RMSProp(_Adapter):
     Examples:
         >>> import torch
         >>> from energysolve import EnergySolver, RMSProp
-        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), RMSProp(lr=0.01), max_steps=500)
-        >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=1)
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), RMSProp(lr=0.1))
+        >>> solver.minimize(torch.tensor([[2.0, -1.0]]), torch.zeros(1, 2)).y.round(decimals=2)
         tensor([[ 2., -1.]])
     """
 

@@ -20,17 +20,22 @@ class Task(ABC):
     Subclasses write `sample` and `error` and set ``init``. The layout, the floors and the split of batches for the
     replay buffer have defaults for dense problems.
 
-    Example::
-
-        class Halves(Task):
-            init = Uniform((3,))
-
-            def sample(self, batch, difficulty="same", generator=None, device=None):
-                x = torch.rand(batch, 3, generator=generator, device=device)
-                return x, x / 2
-
-            def error(self, solution, target):
-                return (solution.y - target).square().mean(-1)
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Uniform
+        >>> from energysolve.tasks import Task
+        >>> class Halves(Task):
+        ...     init = Uniform((3,))
+        ...     def sample(self, batch, difficulty="same", generator=None, device=None):
+        ...         x = torch.rand(batch, 3, generator=generator, device=device)
+        ...         return x, x / 2
+        ...     def error(self, solution, target):
+        ...         return (solution.y - target).square().mean(-1)
+        >>> task = Halves()
+        >>> x, target = task.sample(4)
+        >>> solver = EnergySolver(lambda x, y: (2 * y - x).square().sum(-1)).suited(task)  # with its init
+        >>> bool((task.error(solver.minimize(x), target) < 1e-6).all())
+        True
     """
 
     error_name: str = "mean squared error"

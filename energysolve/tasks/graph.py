@@ -26,6 +26,18 @@ class GraphTask(Task):
 
     Args:
         size: number of nodes; 10 in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.tasks import GraphTask
+        >>> class Doubled(GraphTask):
+        ...     def draw(self, random, generator):
+        ...         return random
+        ...     def answer(self, edges, inside):
+        ...         return 2 * edges
+        >>> x, target = Doubled(size=4).sample(3, "same")  # three graphs of 4 nodes, so of 16 edges
+        >>> x.num_graphs, target.shape, torch.equal(target, 2 * x.edge_attr)
+        (3, torch.Size([48, 1]), True)
     """
 
     size: int = 10
@@ -106,7 +118,15 @@ class GraphTask(Task):
 
 @dataclass(frozen=True)
 class EdgeCopy(GraphTask):
-    """Repeat the value of every edge, which is uniform in (-1, 1)."""
+    """Repeat the value of every edge, which is uniform in (-1, 1).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.tasks import EdgeCopy
+        >>> x, target = EdgeCopy(size=4).sample(3, "larger")  # three graphs of 6 nodes, so of 36 edges
+        >>> target.shape, torch.equal(target, x.edge_attr)
+        (torch.Size([108, 1]), True)
+    """
 
     def draw(self, random, generator):
         return random * 2 - 1
@@ -125,6 +145,13 @@ class Components(GraphTask):
     Args:
         size: number of nodes; 10 in the paper.
         probability: the probability of an edge; 0.05 in the paper.
+
+    Examples:
+        >>> from energysolve.tasks import Components
+        >>> Components(size=3, probability=0.0).sample(1, "same")[1].view(3, 3)  # without edges, each node is alone
+        tensor([[1., 0., 0.],
+                [0., 1., 0.],
+                [0., 0., 1.]])
     """
 
     probability: float = 0.05
@@ -165,6 +192,12 @@ class ShortestPath(GraphTask):
     Args:
         size: number of nodes; 10 in the paper.
         symmetric: whether edges are ``A + Aᵀ``.
+
+    Examples:
+        >>> from energysolve.tasks import ShortestPath
+        >>> x, distances = ShortestPath(size=4).sample(1, "same")
+        >>> bool((distances <= x.edge_attr).all()), distances.view(4, 4).diagonal()
+        (True, tensor([0., 0., 0., 0.]))
     """
 
     symmetric: bool = True

@@ -66,6 +66,12 @@ class Denoising(Task):
     Raises:
         ValueError: for a size or level out of range; from `sample`, for a folder without images, or with an image
             smaller than a patch.
+
+    Examples:
+        >>> from energysolve.tasks import Denoising
+        >>> x, target = Denoising(size=64).sample(5, "25")  # noise with a standard deviation of 25/255
+        >>> x.shape, (x - target).std().mul(255).round()
+        (torch.Size([5, 1, 64, 64]), tensor(25.))
     """
 
     size: int = 64

@@ -23,6 +23,13 @@ class Completion(Task):
         columns: number of columns; 20 in the paper.
         rank: rank of ``U Vᵀ``; 10 in the paper.
         noise: standard deviation of the noise; 0.1 in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.tasks import Completion
+        >>> x, target = Completion(rows=6, columns=4, rank=2).sample(5, "harder")
+        >>> x.shape, torch.equal(x[x != 0], target[x != 0])  # observed entries are right, noise included
+        (torch.Size([5, 6, 4]), True)
     """
 
     rows: int = 20
@@ -71,6 +78,13 @@ class Inverse(Task):
 
     Args:
         size: rows and columns of a matrix; 20 in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.tasks import Inverse
+        >>> x, target = Inverse(size=3).sample(5)
+        >>> torch.allclose(x @ target, torch.eye(3).expand(5, 3, 3), atol=1e-3)
+        True
     """
 
     size: int = 20

@@ -17,6 +17,13 @@ class Addition(Task):
 
     Args:
         size: number of entries of each summand; 400 in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.tasks import Addition
+        >>> x, target = Addition(size=3).sample(5)
+        >>> x.shape, target.shape, torch.equal(x[:, :3] + x[:, 3:], target)
+        (torch.Size([5, 6]), torch.Size([5, 3]), True)
     """
 
     size: int = 400

@@ -24,21 +24,33 @@ def make_accelerator(
     folder: Path | None = None,
     after: int = 0,
 ) -> Accelerator:
-    """Make an accelerator for a trainer::
-
-        accelerator = make_accelerator("bf16", trackers=("csv", "tensorboard"), folder=Path("run"))
-        trainer = Trainer(solver, task, accelerator=accelerator)
+    """Make an accelerator for a trainer.
 
     Args:
         precision: as in `TrainingConfig`.
         cpu: use the CPU even if there is a GPU.
-        trackers: ``"csv"`` for a table ``progress.csv``, or names of accelerate's trackers, such as ``"tensorboard"``.
+        trackers: ``"csv"`` for a table ``progress.csv``, or names of accelerate's trackers, such as ``"tensorboard"``;
+            they write from ``accelerator.init_trackers(name)`` on.
         folder: where the trackers write; required with trackers.
         after: the iteration that a resumed run continues from; later rows of the table are dropped.
 
     Raises:
         ValueError: if the process already trains with another precision, a tracker is unknown or not installed, or
             the folder is missing.
+
+    Examples:
+        >>> import csv
+        >>> from pathlib import Path
+        >>> from energysolve import SGD, EnergySolver, Trainer
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import make_accelerator
+        >>> accelerator = make_accelerator(cpu=True, trackers=("csv",), folder=Path("run"))
+        >>> accelerator.init_trackers("addition")
+        >>> solver = EnergySolver(SharedQuadratic(size=3), SGD(0.5))
+        >>> Trainer(solver, Addition(3), accelerator=accelerator, batch_size=8, log_every=5).fit(10)
+        >>> [row["iteration"] for row in csv.DictReader(Path("run/progress.csv").read_text().splitlines())]
+        ['5', '10']
     """
     if trackers and folder is None:
         raise ValueError("Trackers need a folder to write to: give folder=.")

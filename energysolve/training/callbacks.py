@@ -23,6 +23,17 @@ class Progress:
         loss: the mean error over the new and the replayed samples.
         lr: the learning rate of the iteration.
         skipped: whether the update was skipped, because the loss or its gradient was not finite.
+
+    Examples:
+        >>> from energysolve import SGD, EnergySolver, Trainer
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import make_accelerator
+        >>> solver = EnergySolver(SharedQuadratic(size=3), SGD(0.5))
+        >>> trainer = Trainer(solver, Addition(3), accelerator=make_accelerator(cpu=True))
+        >>> trainer.fit(2, lambda progress: print(progress.iteration, progress.iterations, progress.skipped))
+        1 2 False
+        2 2 False
     """
 
     iteration: int
@@ -42,6 +53,21 @@ class Validated:
         energy_before: the mean energy at the initial answers, by difficulty.
         energy_after: the mean energy at the answers, by difficulty.
         steps: the mean number of steps, by difficulty.
+
+    Examples:
+        >>> from energysolve import SGD, EnergySolver, Trainer
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import Callback, Validation, make_accelerator
+        >>> class Log(Callback):
+        ...     def on_validation(self, validated):
+        ...         print(validated.iteration, *validated.error, validated.score == validated.flat()["same/error"])
+        >>> solver = EnergySolver(SharedQuadratic(size=3), SGD(0.5)).suited(Addition(3))
+        >>> validation = Validation(solver, every=2, problems=4)
+        >>> trainer = Trainer(solver, Addition(3), validation=validation, accelerator=make_accelerator(cpu=True))
+        >>> trainer.fit(4, callbacks=[Log()])
+        2 same harder True
+        4 same harder True
     """
 
     iteration: int
@@ -62,13 +88,29 @@ class Validated:
 
 
 class Callback:
-    """Receives the events of a run, on the main process. Subclasses override the methods that they need::
+    """Receives the events of a run, on the main process. Subclasses override the methods that they need.
 
     class Log(Callback):
         def on_validation(self, validated):
             print(validated.iteration, validated.error)
 
     trainer.fit(1_000, callbacks=[Log()])
+
+    Examples:
+        >>> from energysolve import SGD, EnergySolver, Trainer
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import Callback, make_accelerator
+        >>> class Log(Callback):
+        ...     def on_start(self, iteration, iterations):
+        ...         print("from", iteration, "to", iterations)
+        ...     def on_iteration(self, progress):
+        ...         print("done", progress.iteration)
+        >>> solver = EnergySolver(SharedQuadratic(size=3), SGD(0.5))
+        >>> Trainer(solver, Addition(3), accelerator=make_accelerator(cpu=True)).fit(2, callbacks=[Log()])
+        from 0 to 2
+        done 1
+        done 2
     """
 
     def on_start(self, iteration: int, iterations: int) -> None:

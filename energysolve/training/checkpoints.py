@@ -19,14 +19,26 @@ _NAME = re.compile(r"iteration-(\d{8})\.safetensors")
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, read or resumed from; earlier checkpoints are unchanged."""
+    """A checkpoint could not be written, read or resumed from; earlier checkpoints are unchanged.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from energysolve.training import CheckpointError, Checkpoints
+        >>> checkpoints = Checkpoints(Path("damaged"))
+        >>> path = checkpoints.save(1000, {"weight": torch.zeros(3)}, {})
+        >>> _ = path.write_bytes(b"nothing")
+        >>> try:
+        ...     checkpoints.load(path)
+        ... except CheckpointError as error:
+        ...     print(error)
+        The checkpoint damaged/iteration-00001000.safetensors cannot be used: its 7 bytes are cut short ...
+    """
 
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """Where the checkpoints of a run are, how often one is written, and which are kept::
-
-        trainer.fit(10_000, checkpoints=Checkpoints("run", every=500), resume=True)
+    """Where the checkpoints of a run are, how often one is written, and which are kept.
 
     A checkpoint is one file, ``iteration-00001000.safetensors``: the tensors, and in the header the rest of the state
     as JSON and a checksum. It is written under a temporary name and renamed, so every file is complete, even if the
@@ -38,6 +50,22 @@ class Checkpoints:
         keep: the number of newest checkpoints to keep, 1 or more. The one with the lowest validation error is kept too.
         same_start: a run is resumed only by one that would start from the same weights and random numbers. Pass False
             for a model whose initial weights no seed determines.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from energysolve import SGD, EnergySolver, Trainer
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import Checkpoints, Constant, make_accelerator
+        >>> solver = EnergySolver(SharedQuadratic(size=3), SGD(0.5))
+        >>> trainer = Trainer(solver, Addition(3), schedule=Constant(), accelerator=make_accelerator(cpu=True))
+        >>> checkpoints = Checkpoints(Path("run"), every=2)
+        >>> trainer.fit(4, checkpoints=checkpoints)
+        >>> checkpoints.iterations()
+        [2, 4]
+        >>> trainer.fit(6, checkpoints=checkpoints, resume=True)  # two iterations more
+        >>> checkpoints.latest().name
+        'iteration-00000006.safetensors'
     """
 
     folder: Path

@@ -36,6 +36,17 @@ class TrainingConfig:
     Raises:
         TypeError: for a part of the wrong kind.
         ValueError: for a setting that is out of range.
+
+    Examples:
+        >>> from energysolve import SGD, EnergySolver, Trainer
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import TrainingConfig, make_accelerator
+        >>> config = TrainingConfig(train_steps=3, batch_size=16, lr=1e-2)
+        >>> solver = EnergySolver(SharedQuadratic(size=3), SGD(0.5))
+        >>> trainer = Trainer(solver, Addition(3), config, ema=0.9, accelerator=make_accelerator(cpu=True))
+        >>> trainer.config.changes()
+        {'train_steps': 3, 'batch_size': 16, 'lr': 0.01, 'ema': 0.9}
     """
 
     train_steps: int = 5

@@ -18,10 +18,7 @@ class EquilibriumSteps(nn.Module):
     of them, and ``consistency`` times the mean squared residual at the right answer, whose energy is then zero. A step
     needs one forward pass, where a step along the gradient of the energy needs a backward pass too, and training that
     descent a second one. Train it with `SupervisedTrainer` and a replay buffer, and minimize ``energy``
-    with `FixedPoint` afterwards::
-
-        model = EquilibriumSteps(TripleEnergy(), Uniform((1,)))
-        SupervisedTrainer(model, ShortestPath(), replay=10_000, lr=2e-3).fit(10_000)
+    with `FixedPoint` afterwards.
 
     Args:
         energy: a `LeastSquares` energy whose residuals have the shape of the answers.
@@ -34,6 +31,19 @@ class EquilibriumSteps(nn.Module):
     Raises:
         TypeError: for an energy of another kind.
         ValueError: for an argument out of range.
+
+    Examples:
+        >>> from energysolve import Uniform
+        >>> from energysolve.energies import TripleEnergy
+        >>> from energysolve.tasks import ShortestPath
+        >>> from energysolve.training import EquilibriumSteps, SupervisedTrainer, make_accelerator
+        >>> model = EquilibriumSteps(TripleEnergy(width=8, messages=4), Uniform((1,)))
+        >>> settings = {"batch_size": 8, "replay": 100, "lr": 1e-2, "accelerator": make_accelerator(cpu=True)}
+        >>> trainer = SupervisedTrainer(model, ShortestPath(size=4), **settings)
+        >>> losses = []
+        >>> trainer.fit(40, lambda progress: losses.append(progress.loss))
+        >>> sum(losses[-5:]) < sum(losses[:5])
+        True
     """
 
     def __init__(

@@ -15,16 +15,26 @@ class MinimumLoss(nn.Module):
     """The squared error of the minima that a solver finds, as a model to train.
 
     Where an energy scales with its problems (see `Energy.normalized`), errors scale too, and those to large problems
-    would decide. The loss divides the squared error of each sample by its unit to the power of ``power``::
-
-        solver = EnergySolver(FieldsEnergy(), init=FromInput(), differentiation=Implicit())
-        SupervisedTrainer(MinimumLoss(solver, power=1.25), Denoising(told=True), lr=5e-2).fit(5000)
+    would decide. The loss divides the squared error of each sample by its unit to the power of ``power``.
 
     Args:
         solver: a solver whose ``differentiation`` reaches the energy's parameters.
         power: power of the units, 0 or more; 0 for the plain squared error, 2 for that in the units themselves.
         pose: ``pose(x, target)``, the problems to solve, where training knows more than the problems of the task say;
             by default ``x``.
+
+    Examples:
+        >>> from energysolve import EnergySolver, GradientNorm, Implicit
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import MinimumLoss, SupervisedTrainer, make_accelerator
+        >>> solver = EnergySolver(SharedQuadratic(size=3), halting=GradientNorm(1e-2), differentiation=Implicit())
+        >>> model = MinimumLoss(solver.suited(Addition(3)))
+        >>> settings = {"batch_size": 8, "lr": 0.1, "accelerator": make_accelerator(cpu=True)}
+        >>> losses = []
+        >>> SupervisedTrainer(model, Addition(3), **settings).fit(40, lambda progress: losses.append(progress.loss))
+        >>> losses[-1] < losses[0] / 10
+        True
     """
 
     def __init__(self, solver: EnergySolver, power: float = 0.0, pose: Callable[[Any, Any], Any] | None = None):

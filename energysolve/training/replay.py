@@ -12,11 +12,7 @@ from ..trees import tree_leaves, tree_structure, tree_unflatten
 
 
 class ReplayBuffer:
-    """A ring buffer of training samples on the device: trees of tensors with one row per sample, or of `Ragged`::
-
-        buffer = ReplayBuffer(10_000)
-        buffer.insert((x, target, y))
-        x, target, y = buffer.sample(128, generator)
+    """A ring buffer of training samples on the device: trees of tensors with one row per sample, or of `Ragged`.
 
     The first insertion allocates the storage. The position in the ring and the number of samples stay on the device, so
     with dense tensors neither `insert` nor `sample` waits for it. Samples of different sizes are stored padded; a
@@ -24,6 +20,15 @@ class ReplayBuffer:
 
     Args:
         capacity: the largest number of samples; beyond it, the oldest are overwritten. 10,000 in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.training import ReplayBuffer
+        >>> buffer = ReplayBuffer(capacity=100)
+        >>> x, target, y = torch.rand(8, 3), torch.rand(8, 2), torch.rand(8, 2)
+        >>> buffer.insert((x, target, y))
+        >>> [drawn.shape for drawn in buffer.sample(20)], len(buffer)
+        ([torch.Size([20, 3]), torch.Size([20, 2]), torch.Size([20, 2])], 8)
     """
 
     def __init__(self, capacity: int = 10_000):

@@ -16,6 +16,23 @@ class Schedule(ABC):
 
     Subclasses implement `build`. To keep checkpoints, a subclass must be a dataclass that is passed to
     `energysolve.pretrained.serialization.register`.
+
+    Examples:
+        >>> from dataclasses import dataclass
+        >>> import torch
+        >>> from energysolve.training import Schedule
+        >>> @dataclass(frozen=True)
+        ... class Halving(Schedule):
+        ...     every: int
+        ...     def build(self, optimizer, iterations):
+        ...         return torch.optim.lr_scheduler.StepLR(optimizer, self.every, gamma=0.5)
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        >>> scheduler, rates = Halving(every=2).build(optimizer, iterations=4), []
+        >>> for _ in range(4):
+        ...     rates += scheduler.get_last_lr()
+        ...     _ = optimizer.step(), scheduler.step()
+        >>> rates
+        [1.0, 1.0, 0.5, 0.5]
     """
 
     depends_on_length: ClassVar[bool] = True
@@ -29,7 +46,19 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """A constant learning rate, as in the paper."""
+    """A constant learning rate, as in the paper.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.training import Constant
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.5)
+        >>> scheduler, rates = Constant().build(optimizer, iterations=3), []
+        >>> for _ in range(3):
+        ...     rates += scheduler.get_last_lr()
+        ...     _ = optimizer.step(), scheduler.step()
+        >>> rates
+        [0.5, 0.5, 0.5]
+    """
 
     depends_on_length: ClassVar[bool] = False
 
@@ -43,6 +72,17 @@ class OneCycle(Schedule):
 
     Args:
         warmup: the fraction of the run that warms up, in (0, 1).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.training import OneCycle
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        >>> scheduler, rates = OneCycle(warmup=0.5).build(optimizer, iterations=9), []
+        >>> for _ in range(9):
+        ...     rates += scheduler.get_last_lr()
+        ...     _ = optimizer.step(), scheduler.step()
+        >>> [round(rate, 2) for rate in rates]
+        [0.04, 0.18, 0.52, 0.86, 1.0, 0.9, 0.65, 0.35, 0.1]
     """
 
     warmup: float = 0.3
@@ -62,6 +102,17 @@ class Cosine(Schedule):
 
     Args:
         warmup: the number of iterations that warm up, 0 or more and less than the run has.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.training import Cosine
+        >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        >>> scheduler, rates = Cosine(warmup=3).build(optimizer, iterations=7), []
+        >>> for _ in range(7):
+        ...     rates += scheduler.get_last_lr()
+        ...     _ = optimizer.step(), scheduler.step()
+        >>> [round(rate, 2) for rate in rates]
+        [0.25, 0.5, 0.75, 1.0, 0.85, 0.5, 0.15]
     """
 
     warmup: int = 0

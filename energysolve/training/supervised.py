@@ -17,7 +17,16 @@ UNUSED = ("train_steps", "differentiation", "compile")
 
 @runtime_checkable
 class Replayable(Protocol):
-    """A model that improves given answers, and so can be trained with a replay buffer."""
+    """A model that improves given answers, and so can be trained with a replay buffer.
+
+    Examples:
+        >>> from energysolve.baselines import Feedforward, UnrolledFeedforward
+        >>> from energysolve.training import Replayable
+        >>> isinstance(UnrolledFeedforward(8, 4, width=16), Replayable)
+        True
+        >>> isinstance(Feedforward(8, 4, width=16), Replayable)
+        False
+    """
 
     def initial(self, x: Any, generator: torch.Generator | None = None) -> Tensor:
         """Initial answers to ``x``."""
@@ -32,12 +41,7 @@ class SupervisedTrainer(BaseTrainer):
     """Trains a model on new problems of a task by the model's own loss.
 
     The model is a module with a method ``loss(x, target, generator=...)`` that returns the loss of a batch, shape (),
-    such as the baselines of `energysolve.baselines`::
-
-        model = Feedforward(x_dim=800, y_shape=(400,))
-        trainer = SupervisedTrainer(model, Addition(400), lr=1e-4, schedule=Constant())
-        trainer.fit(10_000, checkpoints=Checkpoints("run"), resume=True)
-        solution = trainer.trained_model.solve(x)
+    such as the baselines of `energysolve.baselines`.
 
     Everything else is as in `Trainer`, but there is no validation and no inner loop: ``train_steps``,
     ``differentiation`` and ``compile`` must keep their defaults. ``replay`` requires a model that improves given
@@ -58,6 +62,21 @@ class SupervisedTrainer(BaseTrainer):
     Raises:
         TypeError: as in `Trainer`, or for a model without a loss.
         ValueError: as in `Trainer`, or for a setting that is not used.
+
+    Examples:
+        >>> from energysolve.baselines import Feedforward
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import Constant, SupervisedTrainer, make_accelerator
+        >>> model = Feedforward(x_dim=6, y_shape=(3,), width=64)
+        >>> settings = {"lr": 1e-2, "schedule": Constant(), "accelerator": make_accelerator(cpu=True)}
+        >>> trainer = SupervisedTrainer(model, Addition(3), **settings)
+        >>> losses = []
+        >>> trainer.fit(100, lambda progress: losses.append(progress.loss))
+        >>> losses[-1] < losses[0] / 10
+        True
+        >>> x, target = Addition(3).sample(5)
+        >>> trainer.trained_model.solve(x).y.shape
+        torch.Size([5, 3])
     """
 
     def __init__(

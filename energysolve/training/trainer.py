@@ -25,11 +25,7 @@ class Trainer(BaseTrainer):
 
     Each iteration draws new problems, joins as many replayed ones (answers found earlier, optimized further), takes
     ``train_steps`` steps, and updates the energy's parameters with Adam by the gradient of the mean error. The halting
-    criterion of the solver is not used in training::
-
-        trainer = Trainer(solver, Addition(400), replay=10_000, lr=1e-3, ema=0.99)
-        trainer.fit(6_000, checkpoints=Checkpoints("run"), resume=True)
-        solver = solver.replace(energy=trainer.trained_model)
+    criterion of the solver is not used in training.
 
     The trainer runs on Hugging Face accelerate: on one process or, started by ``accelerate launch``, on several, each
     with an equal share of every batch. All processes draw from one stream of random numbers, so the result does not
@@ -55,6 +51,20 @@ class Trainer(BaseTrainer):
         TypeError: for a setting that does not exist, or a ``replay`` that is neither a buffer nor a capacity.
         ValueError: for a setting that is out of range, an energy without parameters to train, a batch that the
             processes cannot share equally, or a generator on another device.
+
+    Examples:
+        >>> from energysolve import SGD, EnergySolver, Trainer
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import make_accelerator
+        >>> solver = EnergySolver(SharedQuadratic(size=3), SGD(0.5))
+        >>> settings = {"replay": 1000, "lr": 0.1, "ema": 0.9, "accelerator": make_accelerator(cpu=True)}
+        >>> trainer = Trainer(solver, Addition(3), **settings)
+        >>> losses = []
+        >>> trainer.fit(60, lambda progress: losses.append(progress.loss))
+        >>> losses[-1] < losses[0] / 10
+        True
+        >>> solver = solver.replace(energy=trainer.trained_model)  # with the average of the weights
     """
 
     def __init__(

@@ -15,7 +15,20 @@ from .config import TrainingConfig
 
 
 class NonfiniteLossError(RuntimeError):
-    """The training loss or its gradient became NaN or infinite; the model is as it was before the iteration."""
+    """The training loss or its gradient became NaN or infinite; the model is as it was before the iteration.
+
+    Examples:
+        >>> from energysolve import SGD, EnergySolver, Trainer
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import NonfiniteLossError, make_accelerator
+        >>> solver = EnergySolver(SharedQuadratic(size=3), SGD(1e30))  # far too long steps
+        >>> try:
+        ...     Trainer(solver, Addition(3), accelerator=make_accelerator(cpu=True)).fit(10)
+        ... except NonfiniteLossError as error:
+        ...     print(error)
+        The training loss or its gradient became NaN or infinite in iteration 1 ...
+    """
 
     @classmethod
     def at(cls, iteration: int, loss: float, checkpoint: Path | None = None) -> "NonfiniteLossError":

@@ -14,10 +14,7 @@ from .callbacks import Validated
 
 @dataclass(frozen=True)
 class Validation:
-    """When and how to validate::
-
-        tested = solver.replace(halting=EnergyChange(rtol=1e-4).patience(2), max_steps=200)
-        trainer = Trainer(solver, task, validation=Validation(tested, every=500, early_stopping=4))
+    """When and how to validate.
 
     Args:
         solver: the solver of test time, with its halting criterion and step size; its energy is replaced.
@@ -26,6 +23,19 @@ class Validation:
         early_stopping: stop after this many validations in a row without a lower error at the first difficulty, and
             restore the weights with the lowest error; None to train to the end.
         seed: determines the problems and their initial answers.
+
+    Examples:
+        >>> from energysolve import SGD, EnergyChange, EnergySolver, Trainer
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import Validation, make_accelerator
+        >>> solver = EnergySolver(SharedQuadratic(size=3), SGD(0.5)).suited(Addition(3))
+        >>> tested = solver.replace(halting=EnergyChange(rtol=1e-4).patience(2), max_steps=50)
+        >>> settings = {"validation": Validation(tested, every=10, problems=16, early_stopping=3), "lr": 0.1}
+        >>> trainer = Trainer(solver, Addition(3), **settings, accelerator=make_accelerator(cpu=True))
+        >>> trainer.fit(30)
+        >>> trainer.best[0] in (10, 20, 30)  # the iteration with the lowest error
+        True
     """
 
     solver: EnergySolver
