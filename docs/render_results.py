@@ -33,11 +33,11 @@ def load(folder: Path, kind: str) -> list[tuple[Path, dict[str, Any]]]:
 
 
 def render(folder: Path) -> str:
-    """The README's block for all the result files in a folder."""
+    """The block of the page on the shipped energies, for all the result files in a folder."""
     sections = []
     for path, result in load(folder, "solve"):
         figure = path.with_suffix(".svg")
-        sections.append(section(result, f"docs/results/{figure.name}" if figure.exists() else None))
+        sections.append(section(result, f"results/{figure.name}" if figure.exists() else None))
     sections += [overhead(result) for _, result in load(folder, "overhead")]
     return "\n\n".join(sections) or "No result file has been committed yet."
 
@@ -383,7 +383,7 @@ def main() -> int:
     results = ROOT / "docs" / "results"
     stale = []
     blocks = {
-        "README.md": render(results),
+        "docs/shipped-energies.md": render(results),
         "docs/experiments/addition.md": settings(results),
         "docs/choosing-an-optimizer.md": optimizers(results),
         "docs/convergence.md": "\n\n".join(measurement(result) for _, result in load(results, "float32")),
