@@ -6,11 +6,14 @@ and nothing is loaded from elsewhere. What was executed is kept in `.cache/galle
 changes.
 """
 
+import asyncio
 import base64
 import hashlib
+import os
 import re
 import sys
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +21,7 @@ from typing import NamedTuple
 import jupytext
 import nbformat
 from mkdocs.exceptions import PluginError
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, InclusionLevel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
@@ -28,14 +32,23 @@ CACHE = ROOT / ".cache" / "gallery"
 ORDER = [
     "fit_curves",
     "portfolio",
+    "train_your_own_task",
+    "karate_club",
+    "denoise_photograph",
+    "matrices",
     "custom_energy",
     "custom_halting",
-    "train_your_own_task",
-    "scratchpad",
+    "differentiable_layer",
+    "inpaint_and_deblur",
     "heat_diffusion",
+    "scratchpad",
+    "ray_cluster",
 ]
 """These come first, in this order; the others follow by name."""
 SECONDS = 600
+"""The longest that a cell may take."""
+ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
+log = get_plugin_logger("gallery")
 LARGEST_SVG = 300_000
 """Bytes; larger figures are shown as PNG."""
 SETUP = """
@@ -60,8 +73,7 @@ class Example(NamedTuple):
 def scripts() -> list[Path]:
     """All examples, in the order of the index."""
     places = {name: place for place, name in enumerate(ORDER)}
-    found = [path for path in EXAMPLES.glob("*.py") if path.read_text().startswith("# %%")]
-    return sorted(found, key=lambda path: (places.get(path.stem, len(ORDER)), path.stem))
+    return sorted(EXAMPLES.glob("*.py"), key=lambda path: (places.get(path.stem, len(ORDER)), path.stem))
 
 
 @cache
@@ -74,13 +86,15 @@ def library_digest() -> str:
     return digest.hexdigest()
 
 
-def executed(path: Path) -> nbformat.NotebookNode:
-    """The notebook with its outputs, from the cache where neither script nor library have changed."""
-    source = path.read_text()
-    kept = CACHE / f"{path.stem}-{hashlib.sha256((library_digest() + source).encode()).hexdigest()[:20]}.ipynb"
-    if kept.exists():
-        return nbformat.read(kept, as_version=4)
-    notebook = jupytext.reads(source, fmt="py:percent")
+def kept(path: Path) -> Path:
+    """Where the executed notebook of a script lies, under a name that changes with the script and the library."""
+    digest = hashlib.sha256((library_digest() + path.read_text()).encode()).hexdigest()
+    return CACHE / f"{path.stem}-{digest[:20]}.ipynb"
+
+
+async def execute(path: Path) -> None:
+    """Execute a script and keep the notebook with its outputs."""
+    notebook = jupytext.read(path, fmt="py:percent")
     notebook.cells.insert(0, nbformat.v4.new_code_cell(SETUP))
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
@@ -90,15 +104,34 @@ def executed(path: Path) -> nbformat.NotebookNode:
             extra_arguments=["--log-level=ERROR"],  # no word of how the kernel is connected
         )
         try:
-            client.execute()
+            await client.async_execute(env={**os.environ, **ENVIRONMENT})
         except CellExecutionError as error:
             raise PluginError(f"examples/{path.name} failed:\n{error}") from error
     del notebook.cells[0]
     CACHE.mkdir(parents=True, exist_ok=True)
     for old in CACHE.glob(f"{path.stem}-{'?' * 20}.ipynb"):
         old.unlink()
-    nbformat.write(notebook, kept)
-    return notebook
+    nbformat.write(notebook, kept(path))
+
+
+async def execute_all(paths: list[Path]) -> None:
+    """Execute scripts, as many at the same time as there are cores: each computes on one."""
+    free = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def one(path: Path) -> None:
+        async with free:
+            start = time.perf_counter()
+            await execute(path)
+            log.info(f"Executed examples/{path.name} in {time.perf_counter() - start:.0f} seconds")
+
+    await asyncio.gather(*map(one, paths))
+
+
+def executed(paths: list[Path]) -> list[nbformat.NotebookNode]:
+    """The notebooks of scripts with their outputs; only what has changed is executed."""
+    if changed := [path for path in paths if not kept(path).exists()]:
+        asyncio.run(execute_all(changed))
+    return [nbformat.read(kept(path), as_version=4) for path in paths]
 
 
 def fenced(text: str, language: str, *classes: str) -> str:
@@ -108,9 +141,8 @@ def fenced(text: str, language: str, *classes: str) -> str:
     return f"{fence} {{ {attributes} }}\n{text.rstrip()}\n{fence}"
 
 
-def rendered(path: Path) -> Example:
+def rendered(path: Path, notebook: nbformat.NotebookNode) -> Example:
     """The page of an example."""
-    notebook = executed(path)
     parts, figures, shown = [], {}, ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
@@ -178,7 +210,8 @@ def on_config(config):
 
 def on_files(files, config):
     """Adds the pages and their figures."""
-    examples = [rendered(path) for path in scripts()]
+    paths = scripts()
+    examples = list(map(rendered, paths, executed(paths)))
     for example in examples:
         files.append(File.generated(config, f"gallery/{example.name}.md", content=example.page))
         for name, content in example.figures.items():

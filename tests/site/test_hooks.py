@@ -6,13 +6,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pytest
-
-pytest.importorskip("mkdocs")
-pytest.importorskip("jupytext")
 from mkdocs.config import load_config
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocstrings import Inventory
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,7 +48,7 @@ def test_every_public_name_has_an_entry_in_the_built_reference(monkeypatch):
     if not (ROOT / "site" / "objects.inv").exists():
         pytest.skip("the site is not built: make docs")
     with open(ROOT / "site" / "objects.inv", "rb") as file:
-        built = set(pytest.importorskip("mkdocstrings").Inventory.parse_sphinx(file))
+        built = set(Inventory.parse_sphinx(file))
     public = public_names(hook("reference", monkeypatch))
     assert len(public) > 10
     assert not [
@@ -103,7 +102,6 @@ def test_the_first_mention_of_a_public_name_leads_to_its_entry(monkeypatch):
 
 
 def test_docstrings_become_markdown(monkeypatch):
-    pytest.importorskip("griffe")
     docstrings = hook("docstrings", monkeypatch)
     before = "Does this::\n\n    a = 1\n\n    if a:\n        b()\n\nAnd that.\n\nExample:\n    >>> 1\n    1\n"
     after = "Does this:\n\n```python\na = 1\n\nif a:\n    b()\n```\n\nAnd that.\n\nExamples:\n    >>> 1\n    1\n"
@@ -133,11 +131,15 @@ plt.show()
 
 
 def test_an_example_becomes_a_page_with_its_output(monkeypatch, tmp_path):
-    pytest.importorskip("nbclient")
     gallery = hook("gallery", monkeypatch)
     monkeypatch.setattr(gallery, "CACHE", tmp_path / "cache")
     (tmp_path / "one.py").write_text(EXAMPLE)
-    made = gallery.rendered(tmp_path / "one.py")
+
+    def made_page():
+        path = tmp_path / "one.py"
+        return gallery.rendered(path, *gallery.executed([path]))
+
+    made = made_page()
     assert (made.name, made.title, made.summary) == ("one", "A title", "One paragraph, of two lines.")
     assert [*made.figures] == ["one-1.svg"]
     assert b"<svg" in made.figures["one-1.svg"]
@@ -152,10 +154,10 @@ def test_an_example_becomes_a_page_with_its_output(monkeypatch, tmp_path):
         assert part in made.page
     # What has been executed is kept as long as nothing changes.
     monkeypatch.setattr(gallery, "NotebookClient", None)
-    assert gallery.rendered(tmp_path / "one.py") == made
+    assert made_page() == made
     monkeypatch.setattr(gallery, "library_digest", lambda: "another library")
     with pytest.raises(TypeError):
-        gallery.rendered(tmp_path / "one.py")
+        made_page()
 
 
 def test_an_example_that_fails_or_has_no_title_is_named(monkeypatch, tmp_path):
@@ -163,7 +165,7 @@ def test_an_example_that_fails_or_has_no_title_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(gallery, "CACHE", tmp_path / "cache")
     (tmp_path / "bad.py").write_text("# %%\n1 / 0\n")
     with pytest.raises(PluginError, match=r"(?s)bad\.py failed.*ZeroDivisionError"):
-        gallery.rendered(tmp_path / "bad.py")
-    (tmp_path / "untitled.py").write_text("# %%\n1\n")
+        gallery.executed([tmp_path / "bad.py"])
+    untitled = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
     with pytest.raises(PluginError, match=r"untitled\.py must begin with"):
-        gallery.rendered(tmp_path / "untitled.py")
+        gallery.rendered(tmp_path / "untitled.py", untitled)
