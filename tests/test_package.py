@@ -36,7 +36,7 @@ def test_importing_stays_light():
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "torchopt" in loaded
     heavy = {"accelerate", "torch_geometric", "huggingface_hub", "hypothesis", "matplotlib", "typer", "rich", "scipy"}
-    heavy |= {"ray", "pyarrow", "pandas", "PIL", "skimage", "tifffile", "bm3d"}
+    heavy |= {"ray", "pyarrow", "pandas", "PIL", "skimage", "tifffile", "bm3d", "dash", "plotly", "flask"}
     assert not heavy & set(loaded)
 
 

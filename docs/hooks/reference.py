@@ -9,8 +9,12 @@ from mkdocs.structure.files import File
 
 import energysolve
 
-PRIVATE = ("energysolve.engine", "energysolve.experiments", "energysolve.benchmarks", "energysolve.commands")
-"""What users do not import: internals of one solve, what the paper's tables and figures are made with, the command."""
+PRIVATE = (
+    *("energysolve.engine", "energysolve.experiments", "energysolve.benchmarks", "energysolve.commands"),
+    "energysolve.explore",
+)
+"""What users do not import: internals of one solve, what the paper's tables and figures are made with, the command and
+its page."""
 
 
 class Topic(NamedTuple):

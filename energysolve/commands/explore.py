@@ -71,7 +71,7 @@ def _subject(name: str, shape: tuple[int, ...] | None, problems: Tensor | None) 
     if ":" not in name:
         with command_errors(ValueError):
             return solver_subject(name, load_model(name), shape, problems)
-    energy = named(name)
+    energy: Any = named(name)
     if isinstance(energy, type):
         with command_errors(TypeError, prefix=f"{name} is a class, and cannot be made without arguments: "):
             energy = energy()

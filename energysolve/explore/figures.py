@@ -89,7 +89,7 @@ def moved(traces: Mapping[str, Trace], view: Sequence[float], evaluations: int) 
     for number, slot in enumerate(COLORS):
         if slot in traces:
             trace = near(traces[slot], view)
-            now = trace.index(evaluations)
+            now = trace.reached(evaluations)
             walked, here = trace.points[: now + 1], trace.points[now : now + 1]
             for offset, points in ((1, walked), (2, here)):
                 data = patches[0]["data"][_FIRST + _EACH * number + offset]
@@ -179,8 +179,8 @@ def _range(values: Sequence[Tensor], wide: bool) -> list[float] | None:
     if not len(finite) or not first:
         return None
     low, start = float(finite.min()), max(first)
-    top = 100 * start if wide else start + 3 * (start - low)
-    if not low < start or float(finite.max()) <= top:
+    top = 100 * start if wide else start + 3 * max(start - low, abs(start), 1e-9)
+    if float(finite.max()) <= top:
         return None
     return [math.log10(low) - 0.3, math.log10(top)] if wide else [low - 0.05 * (top - low), top]
 

@@ -1,5 +1,6 @@
 """Serving the page to this machine alone."""
 
+import socket
 from typing import Any
 
 from flask import Flask, abort, request
@@ -36,7 +37,8 @@ def serve(session: Session, port: int) -> BaseWSGIServer:
     """
     app: Flask = make_app(session).server  # pyright: ignore[reportAssignmentType]
     app.config["MAX_CONTENT_LENGTH"] = _LARGEST
-    server = make_server(HOST, port, app, threaded=True, request_handler=_Quiet)
+    with socket.create_server((HOST, port)) as bound:  # raises where make_server would end the process
+        server = make_server(HOST, bound.getsockname()[1], app, True, request_handler=_Quiet, fd=bound.fileno())
     names = {f"{name}:{server.port}" for name in (HOST, "localhost")}
 
     @app.before_request

@@ -79,7 +79,7 @@ class Trace(NamedTuple):
     total: int
     late: bool
 
-    def index(self, evaluations: int) -> int:
+    def reached(self, evaluations: int) -> int:
         """The iterate that the descent has reached after so many evaluations."""
         return max(int((self.evaluations <= evaluations).sum()) - 1, 0)
 

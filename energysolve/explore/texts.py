@@ -63,7 +63,7 @@ def table(traces: Mapping[str, Trace], evaluations: int) -> html.Table | str:
     headings = ("optimizer", "step", "energy", "gradient norm", "ended")
     rows = [html.Tr([html.Th(heading) for heading in headings])]
     for slot, trace in traces.items():
-        now = trace.index(evaluations)
+        now = trace.reached(evaluations)
         ended = "stopped: too slow" if trace.late else _ENDED[trace.status]
         cells = (
             f"{now} of {len(trace.energy) - 1}",

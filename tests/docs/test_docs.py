@@ -26,6 +26,7 @@ SMALL = {
     "solve": ["--problems", "4", "--max-steps", "3", "--output", "out"],
     "train": ["--iterations", "1", "--size", "4", "--width", "8", "--test-max-steps", "2"],
     "info": [],
+    "explore": ["--port", "0", "--no-browser"],
     "reproduce": ["--problems", "4", "--seeds", "1", "--iterations", "2"],
     "bench": ["--size", "4", "--width", "8", "--batch-size", "4", "--rounds", "2", "--no-compile"],
 }
@@ -60,7 +61,8 @@ def registries():
         known.clear()
         known.update(before)
     sys.path[:] = path
-    sys.modules.pop("sorting", None)
+    for name in ("sorting", "bumps"):
+        sys.modules.pop(name, None)
 
 
 def ended(arguments):
@@ -88,6 +90,9 @@ def test_python_blocks_run(path, tmp_path, monkeypatch):
 def test_documented_commands_run(arguments, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_modules(tmp_path)
+    if arguments[1] == "explore":
+        pytest.importorskip("dash", reason="the extra explore is not installed")
+        monkeypatch.setattr("energysolve.commands.explore._run", lambda server: server.server_close())
     own = ("--iterations", "1", "--test-max-steps", "2", "--size", "4")
     if arguments[1] == "reproduce":
         for name, domain in small_domains().items():

@@ -14,8 +14,9 @@ from energysolve.presets import DOMAINS
 from energysolve.pretrained import serialization
 from energysolve.pretrained.registry import ENERGIES
 
-INTERNAL = ("energysolve.engine", "energysolve.experiments.limits")
-"""Modules that list their names, but that users do not import: the insides of one solve, the bounds of the paper."""
+INTERNAL = ("energysolve.engine", "energysolve.experiments.limits", "energysolve.explore")
+"""Modules that list their names, but that users do not import: the insides of one solve, the bounds of the paper, and
+the page of a command, which needs an extra."""
 RAY = ("energysolve.streaming.cluster.Ray", "energysolve.streaming.cluster.solve_dataset")
 """Names whose examples run a local cluster."""
 UNFINISHED = tuple(
