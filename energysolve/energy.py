@@ -38,6 +38,7 @@ class Energy(nn.Module):
         >>> class Distance(Energy):
         ...     def encode(self, x):  # once per solve
         ...         return x.square()
+        ...
         ...     def evaluate(self, context, y):  # at every step
         ...         return (context - y).square().sum(-1)
         >>> solver = EnergySolver(Distance())

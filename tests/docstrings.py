@@ -11,7 +11,7 @@ INTERNAL = ("energysolve.engine", "energysolve.experiments.limits")
 """Modules that list their names, but that users do not import: the insides of one solve, the bounds of the paper."""
 ON_RAY = ("energysolve.streaming.cluster.Ray", "energysolve.streaming.cluster.solve_dataset")
 """Names whose examples run on a cluster; its tests run them."""
-OPTIONAL = ("pyarrow", "ray")
+OPTIONAL = ("dash", "pyarrow", "ray")
 """Packages that may be missing where tests run."""
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

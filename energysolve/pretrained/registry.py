@@ -48,8 +48,10 @@ def register_energy(cls: C) -> C:
         ...     def __init__(self, size: int):
         ...         super().__init__()
         ...         self.scale = torch.nn.Parameter(torch.ones(size))
+        ...
         ...     def evaluate(self, context, y):
         ...         return (self.scale * (y - context)).square().sum(-1)
+        ...
         ...     def config(self):  # the constructor's arguments as plain JSON
         ...         return {"size": len(self.scale)}
         >>> EnergySolver(Scaled(3)).save_pretrained("scaled")

@@ -36,6 +36,7 @@ class GraphTask(Task):
         >>> class Doubled(GraphTask):
         ...     def draw(self, random, generator):
         ...         return random
+        ...
         ...     def answer(self, edges, inside):
         ...         return 2 * edges
         >>> x, target = Doubled(size=4).sample(3, "same")  # three graphs of 4 nodes, so of 16 edges

@@ -41,6 +41,7 @@ def check_optimizer(optimizer: InnerOptimizer, *, steps: int = 5, batch: int = 4
         >>> class Global(InnerOptimizer):  # steps of a length that all samples share
         ...     def init(self, free):
         ...         return ()
+        ...
         ...     def step(self, at, state, evaluate):
         ...         moved = [leaf - slope / slope.norm() for leaf, slope in zip(at.free, at.gradient)]
         ...         return tuple(moved), state

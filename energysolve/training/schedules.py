@@ -24,6 +24,7 @@ class Schedule(ABC):
         >>> @dataclass(frozen=True)
         ... class Halving(Schedule):
         ...     every: int
+        ...
         ...     def build(self, optimizer, iterations):
         ...         return torch.optim.lr_scheduler.StepLR(optimizer, self.every, gamma=0.5)
         >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
