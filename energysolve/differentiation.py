@@ -150,6 +150,9 @@ class Truncated(Differentiation):
     Args:
         k: the number of steps, 1 or more.
 
+    Raises:
+        ValueError: if ``k`` is not a whole number of 1 or more.
+
     Examples:
         >>> import torch
         >>> from energysolve import SGD, EnergySolver, Never, Truncated
@@ -242,6 +245,9 @@ class Implicit(Differentiation):
     Args:
         linear_solver: solves linear systems with the Hessian, given its products with vectors.
         on_failure: what these samples get: `ZeroGradient`, `NanGradient` or `RaiseError`.
+
+    Raises:
+        ValueError: from the solver, if its halting criterion never fires.
 
     Examples:
         >>> import torch

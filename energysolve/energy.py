@@ -38,6 +38,7 @@ class Energy(nn.Module):
         >>> class Distance(Energy):
         ...     def encode(self, x):  # once per solve
         ...         return x.square()
+        ...
         ...     def evaluate(self, context, y):  # at every step
         ...         return (context - y).square().sum(-1)
         >>> solver = EnergySolver(Distance())
@@ -103,6 +104,9 @@ class FunctionEnergy(Energy):
         function: ``function(x, y) -> (batch,)``, or ``function(x, y, z)`` with a scratchpad. A module's parameters
             become this energy's.
 
+    Raises:
+        TypeError: if ``function`` cannot be called, or is a class.
+
     Examples:
         >>> import torch
         >>> from energysolve.energies import FunctionEnergy
@@ -133,6 +137,9 @@ class LeastSquares(Energy):
             module, whose parameters become the energy's. None for a subclass that overrides the method `residuals`.
         layout: from ``x`` to the layout of the rows of the residuals, if these are ``(rows, m)`` with several rows for
             a sample; `energysolve.layout.layout_of` for the edges of a batch of graphs.
+
+    Raises:
+        TypeError: if an argument is no function.
 
     Examples:
         >>> import torch
@@ -219,6 +226,9 @@ class WeightedSum(Combined):
         energies: `Energy` objects, other modules or plain functions.
         weights: one finite number per energy; by default ones.
         learnable: make the weights a parameter of shape ``(terms,)``.
+
+    Raises:
+        ValueError: if there is no energy, or not one finite weight for each.
 
     Examples:
         >>> import torch

@@ -212,6 +212,16 @@ def all_pairs(batch: Batch, missing: float | Float[Tensor, " batch"] = 0.0) -> B
     Args:
         batch: graphs with ``edge_attr (edges, 1)``, each edge at most once.
         missing: the value of the new edges, one for all graphs or one for each.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.user_graphs import all_pairs, to_batch
+        >>> from torch_geometric.data import Data
+        >>> graph = Data(edge_index=torch.tensor([[0, 1], [1, 2]]), edge_attr=torch.tensor([[5.0], [7.0]]), num_nodes=3)
+        >>> all_pairs(to_batch(graph), missing=torch.inf).edge_attr.view(3, 3)
+        tensor([[inf, 5., inf],
+                [inf, inf, 7.],
+                [inf, inf, inf]])
     """
     nodes = torch.bincount(batch["batch"], minlength=batch.num_graphs)
     start = nodes.square().cumsum(0) - nodes.square()

@@ -21,6 +21,9 @@ class Uniform:
         low: the lower bound.
         high: the upper bound.
 
+    Raises:
+        ValueError: if ``shape`` is not made of whole numbers, or ``low`` exceeds ``high``.
+
     Examples:
         >>> import torch
         >>> from energysolve import EnergySolver, Uniform
@@ -64,6 +67,9 @@ class Symmetric(Uniform):
 class Normal:
     """Normal entries with mean 0 and standard deviation ``std``; ``shape`` is that of one row of ``y``.
 
+    Raises:
+        ValueError: if ``shape`` is not made of whole numbers, or ``std`` is negative.
+
     Examples:
         >>> import torch
         >>> from energysolve import EnergySolver, Normal
@@ -89,6 +95,9 @@ class Normal:
 class Zeros:
     """Zeros; ``shape`` is that of one row of ``y``.
 
+    Raises:
+        ValueError: if ``shape`` is not made of whole numbers.
+
     Examples:
         >>> import torch
         >>> from energysolve import EnergySolver, Zeros
@@ -113,6 +122,9 @@ class FromInput:
 
     Args:
         function: maps ``x`` to ``y``; by default ``y`` is ``x``, or its first part if ``x`` is a tuple.
+
+    Raises:
+        TypeError: if ``function`` is neither a function nor None.
 
     Examples:
         >>> import torch

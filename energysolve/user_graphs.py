@@ -33,7 +33,11 @@ def to_batch(graphs: Any, *, weight: str = "weight", dtype: torch.dtype | None =
             matrix that is not square, an edge twice; the message says which graph and which edge.
 
     Examples:
-        >>> batch = to_batch(networkx.karate_club_graph())
+        >>> import networkx as nx
+        >>> from energysolve.user_graphs import to_batch
+        >>> batch = to_batch([nx.path_graph(3), nx.cycle_graph(4)])
+        >>> batch.num_graphs, batch.edge_attr.shape  # 2 and 4 undirected edges, in both directions
+        (2, torch.Size([12, 1]))
     """
     if isinstance(graphs, Batch):
         return to_batch(graphs.to_data_list(), weight=weight, dtype=dtype)
@@ -63,7 +67,14 @@ def solve_graphs(solver: Any, graphs: Any, task: Any = None, *, weight: str = "w
         ``(answers, solution)``; the answers are a list if ``graphs`` is one.
 
     Examples:
-        >>> distances, _ = solve_graphs(EnergySolver.from_pretrained("shortest-path"), graph, ShortestPath())
+        >>> import networkx as nx
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.tasks import ShortestPath
+        >>> from energysolve.user_graphs import solve_graphs
+        >>> solver = EnergySolver.from_pretrained("shortest-path")
+        >>> distances, solution = solve_graphs(solver, nx.path_graph(4), ShortestPath())
+        >>> round(distances.edges[0, 3]["answer"], 1), solution.converged
+        (3.0, tensor([True]))
     """
     dtype = next((parameter.dtype for parameter in solver.parameters()), None)
     x = to_batch(graphs, weight=weight, dtype=dtype)
@@ -82,6 +93,19 @@ def solve_task(solver: Any, graphs: Batch, task: Any, **options: Any) -> tuple[B
 
     Returns:
         The last problem, the answers, and the last solution, with the steps and evaluations of all solves.
+
+    Examples:
+        >>> import networkx as nx
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.tasks import Components
+        >>> from energysolve.user_graphs import solve_task, to_batch
+        >>> solver = EnergySolver.from_pretrained("components")
+        >>> x, y, solution = solve_task(solver, to_batch(nx.Graph([(0, 1), (2, 3)])), Components())
+        >>> (y.view(4, 4) > 0.5).int()  # which pairs of nodes are connected
+        tensor([[1, 1, 0, 0],
+                [1, 1, 0, 0],
+                [0, 0, 1, 1],
+                [0, 0, 1, 1]], dtype=torch.int32)
     """
     x: Any = task.complete(graphs)
     steps: Any = 0
@@ -104,6 +128,15 @@ def answers_like(graphs: Any, x: Batch, y: Float[Tensor, "edges 1"]) -> Any:
 
     Raises:
         ValueError: if ``x`` has another number of graphs, or ``y`` not one answer for each edge.
+
+    Examples:
+        >>> from energysolve.user_graphs import answers_like, to_batch
+        >>> from scipy.sparse import csr_array
+        >>> graph = csr_array([[0.0, 5.0], [7.0, 0.0]])
+        >>> x = to_batch(graph)
+        >>> answers_like(graph, x, 10 * x.edge_attr).toarray()
+        array([[ 0., 50.],
+               [70.,  0.]])
     """
     if y.shape != (x["edge_index"].shape[1], 1):
         raise ValueError(

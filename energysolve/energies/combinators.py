@@ -20,6 +20,9 @@ class SoftMin(Combined):
         energies: `Energy` objects, other modules or plain functions.
         temperature: ``T``, positive, in units of the energy.
 
+    Raises:
+        ValueError: if there is no energy, or the temperature is not positive and finite.
+
     Examples:
         >>> import torch
         >>> from energysolve import EnergySolver
@@ -55,6 +58,9 @@ class Mapped(Combined):
         x: applied to the problem, once per solve. A module is trained with the energy.
         y: applied to the answer, differentiable, such as a fixed or learned decoder.
         z: applied to the scratchpad.
+
+    Raises:
+        ValueError: if ``z`` is given and the energy takes no scratchpad.
 
     Examples:
         >>> import torch

@@ -74,6 +74,9 @@ class FieldsEnergy(Energy):
         groups: number of potentials, a multiple of 4.
         convexity: bound on the negative curvature, 0 or more.
 
+    Raises:
+        ValueError: if an argument is out of range; from a solve, for problems of another shape.
+
     Examples:
         >>> import torch
         >>> from energysolve import EnergySolver, FromInput

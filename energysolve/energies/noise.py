@@ -28,6 +28,9 @@ class NoiseLevel(nn.Module):
     Args:
         width: of the network.
 
+    Raises:
+        ValueError: for images of fewer than 16 rows or columns.
+
     Examples:
         >>> import torch
         >>> from energysolve.energies import NoiseLevel

@@ -28,6 +28,9 @@ class SharedQuadratic(Energy):
         terms: the number of vectors in the problem; ``x`` is ``(batch, terms * size)`` or ``(batch, terms, size)``.
         features: the number of rows of ``W``, 1 or more.
 
+    Raises:
+        ValueError: if a size is not a whole number of 1 or more.
+
     Examples:
         >>> import torch
         >>> from energysolve import EnergySolver, Zeros
@@ -85,6 +88,9 @@ class PreconditionedInverse(Energy):
     Args:
         size: the number of rows and columns.
         steps: the number of Newton-Schulz steps, 0 or more; each costs two matrix products per solve.
+
+    Raises:
+        ValueError: if a size is out of range.
 
     Examples:
         >>> import torch
@@ -186,6 +192,9 @@ class FactoredCompletion(Energy):
         believed: the smallest and the largest root mean square of the observed entries, in units of ``noise``, for
             which a solver believes the noise. For others it takes the noise that has the largest; so it solves large
             problems and small ones alike. None to believe it always.
+
+    Raises:
+        ValueError: if an argument is out of range.
 
     Examples:
         >>> import torch

@@ -44,6 +44,9 @@ class CG(LinearSolver):
             the 3/4 power of the precision (2e-12 in float64, 6e-6 in float32).
         max_steps: by default four times the dimension of the largest sample, at least 20.
 
+    Raises:
+        ValueError: if an argument is out of range.
+
     Examples:
         >>> import torch
         >>> from energysolve import CG, EnergySolver, Implicit

@@ -92,6 +92,14 @@ class Curves:
 
     Raises:
         ValueError: if there is no method, or ``x`` does not match the errors.
+
+    Examples:
+        >>> from energysolve.landscape.figures import Curves
+        >>> curves = Curves({"ours": [1.0, 0.1, 0.01]}, floors={"predict zero": 2.0})
+        >>> list(curves.at("ours"))
+        [0, 1, 2]
+        >>> list(Curves({"ours": [1.0, 0.1]}, x={"ours": [5, 10]}).at("ours"))
+        [5, 10]
     """
 
     errors: Mapping[str, Sequence[float]]
@@ -121,7 +129,15 @@ def draw_error_curves(
     x: Mapping[str, Sequence[float]] | None = None,
     limit: float | None = None,
 ) -> Figure:
-    """Draw `Curves` in one panel, such as errors against composed operations (Figure 7 of the paper)."""
+    """Draw `Curves` in one panel, such as errors against composed operations (Figure 7 of the paper).
+
+    Examples:
+        >>> from energysolve.landscape.figures import draw_error_curves
+        >>> curves = {"ours": [1.0, 0.1, 0.01], "theirs": [1.0, 0.5, 0.3]}
+        >>> figure = draw_error_curves(curves, {"predict zero": 2.0}, "Errors", "steps", "mean squared error")
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['ours', 'theirs', 'predict zero']
+    """
     return draw_error_panels({"": Curves(curves, floors, x or {})}, title, xlabel, ylabel, limit=limit)
 
 
@@ -140,6 +156,13 @@ def draw_error_panels(
         xlabel: label of the horizontal axes.
         ylabel: label of the vertical axis.
         limit: the largest error that is shown; by default there is no limit.
+
+    Examples:
+        >>> from energysolve.landscape.figures import Curves, draw_error_panels
+        >>> panels = {"same": Curves({"ours": [1.0, 0.1]}), "harder": Curves({"ours": [2.0, 0.4]})}
+        >>> figure = draw_error_panels(panels, "Errors", "steps", "mean squared error")
+        >>> [axes.get_title() for axes in figure.axes], figure.axes[0].get_yscale()
+        (['same', 'harder'], 'log')
     """
     names = list(dict.fromkeys(name for curves in panels.values() for name in curves.errors))
     with rc_context(STYLE):

@@ -93,6 +93,15 @@ class Session:
 
     Raises:
         ValueError: if there is no such problem.
+
+    Examples:
+        >>> from energysolve.energies import Booth
+        >>> from energysolve.explore import Session, Settings, energy_subject
+        >>> session = Session(energy_subject("Booth", Booth(), (2,)))
+        >>> settings = Settings(plane=(1, 2))
+        >>> trace = session.trace(settings, settings.methods[0])
+        >>> trace.label, trace.status.name, trace.points[-1].round(decimals=3)  # the minimum is at (1, 3)
+        ('LBFGS', 'CONVERGED', tensor([1., 3.], dtype=torch.float64))
     """
 
     def __init__(self, subject: Subject, first: int = 0):

@@ -65,6 +65,17 @@ class Settings:
         max_steps: the largest number of steps.
         start: coordinates of the initial answer in the plane; None for the solver's own.
         view: the shown ranges of the coordinates, ``(left, right, bottom, top)``; None for all that is of interest.
+
+    Examples:
+        >>> from energysolve.explore import Settings
+        >>> sent = {"problem": 0, "optimizers": ["SGD", None, None], "steps": [0.1, None, None], "max_steps": 50}
+        >>> sent |= {"criterion": "GradientNorm", "tolerance": 1e-6}
+        >>> Settings.of(sent, problems=1, size=2, own=False).methods[0]
+        Method(name='SGD', step=0.1)
+        >>> Settings.of(sent | {"max_steps": 0}, problems=1, size=2, own=False)
+        Traceback (most recent call last):
+        ...
+        ValueError: The number of steps must be a whole number from 1 to 2000, got 0.
     """
 
     problem: int = 0

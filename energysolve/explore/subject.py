@@ -28,6 +28,15 @@ class Subject:
         problems: the number of problems; None where every number makes a new one.
         minima: known minima, where an answer has two numbers.
         own: whether the optimizer and the criterion of the solver are the user's, and so offered on the page.
+
+    Examples:
+        >>> from energysolve.energies import Booth
+        >>> from energysolve.explore import energy_subject
+        >>> subject = energy_subject("Booth", Booth(), (2,))  # a `Subject`
+        >>> subject.name, subject.minima, subject.own
+        ('Booth', ((1.0, 3.0),), False)
+        >>> subject.solver.minimize(subject.problem(0)[0]).y.round(decimals=3)
+        tensor([[1., 3.]], dtype=torch.float64)
     """
 
     name: str
@@ -51,6 +60,15 @@ def energy_subject(
         energy: ``energy(x, y) -> (batch,)``.
         shape: of one answer.
         problems: one problem in each row; without them ``x`` is zero, with the shape of the answer.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.explore import energy_subject
+        >>> problems = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> subject = energy_subject("mine", lambda x, y: (y - x).square().sum(-1), (2,), problems)
+        >>> x, target = subject.problem(1)
+        >>> subject.problems, x, target  # nobody has told the right answer
+        (2, tensor([[3., 4.]], dtype=torch.float64), None)
     """
     shape = tuple(shape)
     dtype = _dtype(energy)
@@ -81,6 +99,14 @@ def solver_subject(
 
     Raises:
         ValueError: if there are no problems, or no initial answers.
+
+    Examples:
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.explore import solver_subject
+        >>> subject = solver_subject("inverse", EnergySolver.from_pretrained("inverse"))
+        >>> x, target = subject.problem(7)  # a fresh problem of its task, with the right answer
+        >>> x.shape, target.shape, subject.own
+        (torch.Size([1, 20, 20]), torch.Size([1, 20, 20]), True)
     """
     domain = domain_of(solver)
     task = None if domain is None else domain.task_of(solver)

@@ -25,6 +25,17 @@ class Denoised:
         converged: whether the solver's criterion fired for every part.
         sigma: the noise level in units of the image, given, or estimated by the energy; of the luminance, for colours.
             None if the energy does not tell.
+
+    Examples:
+        >>> import numpy as np
+        >>> from energysolve import EnergySolver, FromInput
+        >>> from energysolve.energies import FieldsEnergy
+        >>> from energysolve.images import solve_image
+        >>> solver = EnergySolver(FieldsEnergy(filters=4, size=5, groups=4), init=FromInput())
+        >>> image = 0.5 + 0.1 * np.random.default_rng(0).standard_normal((24, 20))
+        >>> denoised = solve_image(solver, image, sigma=0.1)  # a `Denoised`
+        >>> denoised.image.shape, denoised.sigma, denoised.steps <= denoised.evaluations
+        ((24, 20), 0.1, True)
     """
 
     image: np.ndarray
@@ -53,7 +64,16 @@ def denoise(solver: Any, image: Any, sigma: float | None = None, **options: Any)
             take.
 
     Examples:
-        >>> clean = denoise(EnergySolver.from_pretrained("denoise"), skimage.data.camera(), sigma=25)
+        >>> import numpy as np
+        >>> from energysolve import EnergySolver, FromInput
+        >>> from energysolve.energies import FieldsEnergy
+        >>> from energysolve.images import denoise
+        >>> solver = EnergySolver(FieldsEnergy(filters=4, size=5, groups=4), init=FromInput())
+        >>> noise = 25 * np.random.default_rng(0).standard_normal((24, 20, 3))
+        >>> image = (128 + noise).clip(0, 255).astype(np.uint8)  # one colour everywhere, and noise
+        >>> clean = denoise(solver, image, sigma=25)
+        >>> clean.shape, clean.dtype, bool(clean.std() < image.std())
+        ((24, 20, 3), dtype('uint8'), True)
     """
     return solve_image(solver, image, sigma, **options).image
 
@@ -82,6 +102,23 @@ def solve_image(
         tile: rows and columns of a tile, a multiple of 4.
         overlap: rows and columns that a tile sees beyond its own on each side, a multiple of 4.
         progress: called with the number of tiles done, and of all.
+
+    Raises:
+        ValueError: as `denoise`, and for sizes of tiles that are no multiples of 4.
+
+    Examples:
+        >>> import numpy as np
+        >>> from energysolve import EnergySolver, FromInput
+        >>> from energysolve.energies import FieldsEnergy
+        >>> from energysolve.images import solve_image
+        >>> solver = EnergySolver(FieldsEnergy(filters=4, size=5, groups=4), init=FromInput())
+        >>> image = 0.5 + 0.1 * np.random.default_rng(0).standard_normal((40, 20))
+        >>> found = solve_image(solver, image, 0.1, tile=16, overlap=4, progress=lambda done, of: print(done, "of", of))
+        1 of 3
+        2 of 3
+        3 of 3
+        >>> found.image.shape
+        (40, 20)
     """
     white, colours = _checked(image, sigma)
     if min(tile, overlap + 1) < 1 or tile % 4 or overlap % 4:

@@ -25,6 +25,14 @@ class Picture:
         pixels: ``(H, W)`` or ``(H, W, 3)``, with transparency ``(H, W, 2)`` or ``(H, W, 4)``; uint8, uint16, float32 or
             float64.
         path: the file.
+
+    Examples:
+        >>> import numpy as np
+        >>> from energysolve.images import read_image, write_image
+        >>> write_image(np.zeros((4, 6, 3), dtype=np.uint8), "black.png")
+        >>> picture = read_image("black.png")
+        >>> picture.pixels.shape, picture.pixels.dtype, picture.path.name
+        ((4, 6, 3), dtype('uint8'), 'black.png')
     """
 
     pixels: np.ndarray
@@ -38,6 +46,14 @@ def read_image(path: str | Path) -> Picture:
         FileNotFoundError: if there is no such file.
         ImportError: if Pillow or tifffile is not installed.
         ValueError: if the file is no image, truncated, animated, or of a kind whose depth would be lost.
+
+    Examples:
+        >>> import numpy as np
+        >>> from energysolve.images import read_image, write_image
+        >>> pixels = np.arange(24, dtype=np.uint16).reshape(4, 6) * 1000
+        >>> write_image(pixels, "deep.png")
+        >>> bool((read_image("deep.png").pixels == pixels).all())  # all 16 bits
+        True
     """
     path = Path(path)
     if not path.is_file():
@@ -63,6 +79,13 @@ def write_image(pixels: np.ndarray, path: str | Path) -> None:
     Raises:
         ImportError: if Pillow or tifffile is not installed.
         ValueError: if files of that kind cannot hold the image; the message names a kind that can.
+
+    Examples:
+        >>> import numpy as np
+        >>> from energysolve.images import read_image, write_image
+        >>> write_image(np.full((4, 6), 0.25, dtype=np.float32), "answers/image.tif")  # the folder is made
+        >>> float(read_image("answers/image.tif").pixels.max())
+        0.25
     """
     path = Path(path)
     check_writable(path, pixels)

@@ -12,6 +12,17 @@ def noisy_images(x: Any) -> Float[Tensor, "batch 1 height width"]:
     Raises:
         ValueError: unless they are floating-point images ``(batch, 1, H, W)`` with at least one pixel, and the noise
             levels, if there are any, are ``(batch,)``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.images import noisy_images
+        >>> images, sigma = torch.rand(2, 1, 8, 8), torch.tensor([0.1, 0.2])
+        >>> torch.equal(noisy_images((images, sigma)), noisy_images(images))
+        True
+        >>> noisy_images(torch.rand(8, 8))
+        Traceback (most recent call last):
+        ...
+        ValueError: Images to denoise are one floating-point tensor (batch, 1, H, W), ...
     """
     told = isinstance(x, tuple) and len(x) == 2
     images = x[0] if told else x

@@ -10,6 +10,14 @@ def psnr(images: Float[Tensor, "batch *pixels"], target: Float[Tensor, "batch *p
 
     White is 1. Both are clipped to [0, 1] first, as in the literature on denoising. Equal images have infinity. Tables
     report the mean over images of these numbers.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.images import psnr
+        >>> target = torch.full((2, 1, 8, 8), 0.5)
+        >>> errors = torch.tensor([0.1, 0.01]).view(2, 1, 1, 1)
+        >>> psnr(target + errors, target).round()  # a tenth of the error: 20 decibels more
+        tensor([20., 40.], dtype=torch.float64)
     """
     error = (images.clamp(0, 1).double() - target.clamp(0, 1).double()).square().flatten(1).mean(1)
     return -10 * torch.log10(error)
@@ -24,6 +32,13 @@ def ssim(
 
     Raises:
         ValueError: for images of fewer than 11 x 11 pixels.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.images import ssim
+        >>> target = torch.rand(1, 1, 16, 16)
+        >>> ssim(target, target).round(decimals=3), bool(ssim(1 - target, target) < 0)
+        (tensor([1.], dtype=torch.float64), True)
     """
     if min(images.shape[2:]) < 11:
         raise ValueError(f"The structural similarity needs 11 x 11 pixels or more; got {tuple(images.shape[2:])}.")

@@ -32,6 +32,19 @@ class DescentPath:
         x: the problems.
         layout: the layout of the answers.
         solution: the solution, with a `Path` as its record.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver
+        >>> from energysolve.landscape import descent
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), max_steps=2)
+        >>> path = descent(solver, torch.ones(1, 2), torch.zeros(1, 2))  # a `DescentPath`
+        >>> path.iterates(0)
+        tensor([[0.0000, 0.0000],
+                [0.5000, 0.5000],
+                [0.7500, 0.7500]])
+        >>> path.energies(0), path.energy_of(torch.tensor([[1.0, 1.0], [1.0, 3.0]]), 0)
+        (tensor([1.0000, 0.2500, 0.0625]), tensor([0., 2.]))
     """
 
     solver: EnergySolver
@@ -162,9 +175,13 @@ def descent(
         ValueError: if the batch is empty, or for the reasons of `EnergySolver.minimize`.
 
     Examples:
-        >>> path = descent(solver, x)
-        >>> path.iterates(0).shape  # of the first problem
-        torch.Size([27, 3])
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver
+        >>> from energysolve.landscape import descent
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), max_steps=2)
+        >>> path = descent(solver, torch.ones(4, 2), torch.zeros(4, 2))  # four problems
+        >>> path.problems, path.iterates(0).shape  # the initial point and two steps
+        (4, torch.Size([3, 2]))
     """
     layout = solver.layout_of(x)
     if layout.batch == 0:

@@ -26,7 +26,18 @@ class _Counted:
 
 @dataclass(frozen=True)
 class Interpolations(_Counted):
-    """``count`` equidistant points from the target, excluded, to the initial point of the descent, included."""
+    """``count`` equidistant points from the target, excluded, to the initial point of the descent, included.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.landscape import Interpolations
+        >>> target, iterates = torch.zeros(2), torch.tensor([[4.0, 8.0], [0.0, 0.0]])  # from (4, 8) to the target
+        >>> Interpolations(count=4)(target, iterates, None)
+        tensor([[1., 2.],
+                [2., 4.],
+                [3., 6.],
+                [4., 8.]])
+    """
 
     def __call__(self, target, iterates, generator):
         shares = torch.arange(1, self.count + 1).to(target) / self.count
@@ -35,7 +46,15 @@ class Interpolations(_Counted):
 
 @dataclass(frozen=True)
 class Noise(_Counted):
-    """The target with normal noise at ``count`` levels, evenly spaced up to the root mean square initial error."""
+    """The target with normal noise at ``count`` levels, evenly spaced up to the root mean square initial error.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.landscape import Noise
+        >>> target, iterates = torch.zeros(50_000), torch.full((1, 50_000), 2.0)  # an initial error of 2 everywhere
+        >>> Noise(count=4)(target, iterates, None).square().mean(1).sqrt().round(decimals=1)
+        tensor([0.5000, 1.0000, 1.5000, 2.0000])
+    """
 
     def __call__(self, target, iterates, generator):
         largest = (iterates[0] - target).square().mean().sqrt()
@@ -47,7 +66,17 @@ class Noise(_Counted):
 
 @dataclass(frozen=True)
 class Iterates(_Counted):
-    """At most ``count`` iterates of the descent at even intervals, the first and the last included."""
+    """At most ``count`` iterates of the descent at even intervals, the first and the last included.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.landscape import Iterates
+        >>> iterates = torch.tensor([[8.0], [4.0], [2.0], [1.0], [0.5]])
+        >>> Iterates(count=3)(torch.zeros(1), iterates, None)
+        tensor([[8.0000],
+                [2.0000],
+                [0.5000]])
+    """
 
     def __call__(self, target, iterates, generator):
         count = min(self.count, len(iterates))
@@ -75,6 +104,18 @@ class EnergyByDistance:
         kind: the index in ``kinds`` of each candidate.
         kinds: the names of the kinds of candidates.
         target_energy: the energy of the target of each problem.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.landscape import Interpolations, descent, energy_by_distance
+        >>> x = torch.ones(1, 2)
+        >>> path = descent(EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2), x, torch.zeros(1, 2))
+        >>> found = energy_by_distance(path, x, candidates={"on a line": Interpolations(4)})  # an `EnergyByDistance`
+        >>> found.distance, found.energy
+        (tensor([0.0625, 0.2500, 0.5625, 1.0000]), tensor([0.0625, 0.2500, 0.5625, 1.0000]))
+        >>> round(found.rank_correlation, 3)  # the energy rises with the distance
+        1.0
     """
 
     distance: Float[Tensor, " candidates"]
@@ -114,6 +155,18 @@ def energy_by_distance(
 
     Raises:
         ValueError: if ``candidates`` is empty, or ``target`` does not have the shape of the answers.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.landscape import descent, energy_by_distance
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2)
+        >>> x = torch.rand(3, 5)
+        >>> found = energy_by_distance(descent(solver, x, torch.zeros(3, 5)), x)
+        >>> found.kinds
+        ('between solution and initial point', 'solution with noise', 'iterates of the descent')
+        >>> found.rank_correlation > 0.99  # of an energy that is the distance
+        True
     """
     if not candidates:
         raise ValueError("No candidates: pass at least one kind, such as {'noise': Noise()}.")
@@ -139,7 +192,15 @@ def energy_by_distance(
 
 
 def spearman(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
-    """Spearman's rank correlation, with average ranks for ties; NaN if one of the two is constant or contains a NaN."""
+    """Spearman's rank correlation, with average ranks for ties; NaN if one of the two is constant or contains a NaN.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.landscape import spearman
+        >>> a = torch.tensor([1.0, 2.0, 3.0, 4.0])
+        >>> round(spearman(a, a.exp()), 3), round(spearman(a, -a), 3)
+        (1.0, -1.0)
+    """
     if bool(a.isnan().any() | b.isnan().any()):
         return float("nan")
     ranks = torch.stack([_ranks(a), _ranks(b)])

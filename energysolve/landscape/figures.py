@@ -38,7 +38,20 @@ _TARGET_LABEL = "true solution"
 
 
 def draw_energy_by_distance(found: EnergyByDistance, title: str = "Energy against distance to the solution") -> Figure:
-    """Relative energy against mean squared distance, with the rank correlation (Figure 5 of the paper)."""
+    """Relative energy against mean squared distance, with the rank correlation (Figure 5 of the paper).
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.landscape import descent, energy_by_distance
+        >>> from energysolve.landscape.figures import draw_energy_by_distance
+        >>> x = torch.ones(1, 2)
+        >>> path = descent(EnergySolver(lambda x, y: (y - x).square().sum(-1)), x, torch.zeros(1, 2))
+        >>> figure = draw_energy_by_distance(energy_by_distance(path, x), title="A bowl")
+        >>> print(figure.axes[0].get_title())
+        A bowl
+        Spearman rank correlation 1.000
+    """
     with rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.6), layout="constrained")
         axes = figure.subplots()
@@ -68,6 +81,17 @@ def draw_line(slice: Slice, title: str = "Energy along a line through the answer
 
     Raises:
         ValueError: if the slice is a plane.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.landscape import descent, line
+        >>> from energysolve.landscape.figures import draw_line
+        >>> path = descent(EnergySolver(lambda x, y: (y - x).square().sum(-1)), torch.ones(1, 2), torch.zeros(1, 2))
+        >>> figure = draw_line(line(path))
+        >>> figure.savefig("line.png")
+        >>> figure.axes[0].get_xlabel()
+        'principal direction 1 of the descent'
     """
     _check_axes(slice, 1, "draw_plane")
     with rc_context(STYLE):
@@ -93,6 +117,17 @@ def draw_plane(slice: Slice, title: str = "Energy on a plane through the answer"
 
     Raises:
         ValueError: if the slice is a line.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import Rosenbrock
+        >>> from energysolve.landscape import descent, plane
+        >>> from energysolve.landscape.figures import draw_plane
+        >>> path = descent(EnergySolver(Rosenbrock()), torch.zeros(1, 2), torch.tensor([[-1.2, 1.0]]))
+        >>> figure = draw_plane(plane(path, resolution=21), title="Rosenbrock's valley")
+        >>> figure.axes[0].get_title(), figure.axes[0].get_xlabel()
+        ("Rosenbrock's valley", '$y_{1}$')
     """
     _check_axes(slice, 2, "draw_line")
     with rc_context(STYLE):
@@ -124,6 +159,17 @@ def draw_element_errors(
         errors: the result of `DescentPath.squared_errors`.
         title: title of the figure.
         shown: number of elements to draw as lines.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver
+        >>> from energysolve.landscape import descent
+        >>> from energysolve.landscape.figures import draw_element_errors
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), SGD(0.1), max_steps=10)
+        >>> x = torch.rand(1, 4)
+        >>> errors = descent(solver, x, torch.zeros(1, 4)).squared_errors(x)
+        >>> errors.shape, [axes.get_title() for axes in draw_element_errors(errors, shown=2).axes[:2]]
+        (torch.Size([11, 4]), ['All elements', 'The first 2 elements'])
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(10, 4.4), layout="constrained")

@@ -19,6 +19,13 @@ class Axes(NamedTuple):
         directions: orthonormal directions, one per axis.
         zero: the answer whose coordinates are zero.
         labels: labels of the axes.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.landscape import Axes
+        >>> axes = Axes(torch.tensor([[0.6, 0.8, 0.0]]), zero=torch.zeros(3), labels=("along (3, 4, 0)",))
+        >>> axes.coordinates(torch.tensor([[3.0, 4.0, 7.0]])).round(decimals=3)
+        tensor([[5.]])
     """
 
     directions: Float[Tensor, "axes size"]
@@ -41,8 +48,15 @@ class Coordinates:
     Args:
         elements: their numbers, counted from 1 as in the labels of the axes: element 1 is ``y_1``.
 
+    Raises:
+        ValueError: from `line` and `plane`, for elements that answers lack, or one given twice.
+
     Examples:
-        >>> plane(path, directions=Coordinates((1, 4)))  # axes y_1 and y_4
+        >>> import torch
+        >>> from energysolve.landscape import Coordinates
+        >>> axes = Coordinates((1, 3))(torch.zeros(2, 3))  # as `plane` calls it, with the iterates
+        >>> axes.labels, axes.coordinates(torch.tensor([[5.0, 6.0, 7.0]]))
+        (('$y_{1}$', '$y_{3}$'), tensor([[5., 7.]]))
     """
 
     elements: Sequence[int] = (1, 2)
@@ -65,6 +79,18 @@ class Principal:
 
     Args:
         count: the number of directions.
+
+    Raises:
+        ValueError: from `line` and `plane`, if the descent has fewer directions.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.landscape import Principal
+        >>> iterates = torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]])  # a straight descent to (6, 8)
+        >>> axes = Principal(count=1)(iterates)
+        >>> axes.coordinates(iterates).round(decimals=3)[:2]  # distances from the answer
+        tensor([[10.],
+                [ 5.]])
     """
 
     count: int = 2
@@ -101,6 +127,16 @@ class Slice:
         path_energy: the energies at the iterates, projected onto the slice.
         off: the distance of each iterate from the slice.
         target: coordinates of the right answer, if known.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.landscape import Coordinates, descent, line
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1))
+        >>> path = descent(solver, torch.ones(1, 3), torch.zeros(1, 3))
+        >>> found = line(path, directions=Coordinates((1,)), resolution=3, margin=1.0)  # a `Slice`
+        >>> found.grid[0].round(decimals=2), found.energy.round(decimals=2)
+        (tensor([-1.0000,  0.5000,  2.0000]), tensor([4.0000, 0.2500, 1.0000]))
     """
 
     axes: Axes
@@ -127,6 +163,16 @@ def line(
 
     Raises:
         ValueError: if there is no such problem, or ``directions`` does not give one direction.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.landscape import descent, line
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1))
+        >>> path = descent(solver, torch.ones(1, 3), torch.zeros(1, 3))
+        >>> found = line(path, resolution=51)  # along the descent, with the answer at 0
+        >>> found.energy.shape, abs(found.grid[0][found.energy.argmin()]) < 0.05
+        (torch.Size([51]), tensor(True))
     """
     return _slice(path, target, problem, directions, 1, resolution, margin)
 
@@ -152,6 +198,16 @@ def plane(
 
     Raises:
         ValueError: if there is no such problem, or ``directions`` does not give two directions.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import Rosenbrock
+        >>> from energysolve.landscape import descent, plane
+        >>> path = descent(EnergySolver(Rosenbrock()), torch.zeros(1, 2), torch.tensor([[-1.2, 1.0]]))
+        >>> found = plane(path, resolution=31)
+        >>> found.energy.shape, len(found.path) == len(path.iterates(0)), found.path[-1].round(decimals=2)
+        (torch.Size([31, 31]), True, tensor([1., 1.]))
     """
     return _slice(path, target, problem, directions, 2, resolution, margin)
 

@@ -101,6 +101,7 @@ class InnerOptimizer(ABC):
         >>> class SignDescent(InnerOptimizer):  # steps of one length, whatever the slope
         ...     def init(self, free):
         ...         return ()
+        ...
         ...     def step(self, at, state, evaluate):
         ...         moved = [leaf - 0.25 * slope.sign() for leaf, slope in zip(at.free, at.gradient)]
         ...         return tuple(moved), state

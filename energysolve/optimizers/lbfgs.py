@@ -70,6 +70,9 @@ class LBFGS(InnerOptimizer):
     Args:
         memory: pairs of steps and changes of the gradient that are kept, 1 or more.
 
+    Raises:
+        ValueError: if ``memory`` is not a whole number of 1 or more.
+
     Examples:
         >>> import torch
         >>> from energysolve import LBFGS, EnergySolver

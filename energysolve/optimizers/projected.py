@@ -25,6 +25,9 @@ class Projected(InnerOptimizer):
         projection: from ``y`` to the nearest feasible ``y``, each sample separately: `Box`, `Simplex`, `Ball` or any
             other function.
 
+    Raises:
+        TypeError: if the optimizer chooses its steps, or ``projection`` is no function.
+
     Examples:
         >>> import torch
         >>> from energysolve import SGD, Box, EnergySolver, Projected
@@ -76,6 +79,9 @@ class Projected(InnerOptimizer):
 class Box:
     """Projection onto ``low <= y <= high``, entry by entry; either side may be infinite.
 
+    Raises:
+        ValueError: if ``low`` exceeds ``high``.
+
     Examples:
         >>> import torch
         >>> from energysolve import Box
@@ -104,6 +110,9 @@ class Box:
 @dataclass(frozen=True)
 class Ball:
     """Projection onto the vectors (the last axis of ``y``) of Euclidean norm at most ``radius``.
+
+    Raises:
+        ValueError: if the radius is not positive and finite.
 
     Examples:
         >>> import torch

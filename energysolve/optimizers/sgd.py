@@ -17,6 +17,9 @@ class SGD(InnerOptimizer):
     Args:
         lr: the step size λ.
 
+    Raises:
+        ValueError: if the step size is negative, infinite or NaN.
+
     Examples:
         >>> import torch
         >>> from energysolve import SGD, EnergySolver

@@ -145,6 +145,9 @@ class Momentum(_Adapter):
         lr: the step size λ.
         momentum: decay of the running sum of gradients, in [0, 1).
 
+    Raises:
+        ValueError: if an argument is out of range.
+
     Examples:
         >>> import torch
         >>> from energysolve import EnergySolver, Momentum
@@ -174,6 +177,9 @@ class Adam(_Adapter):
     Args:
         lr: the step size λ.
 
+    Raises:
+        ValueError: if the step size is negative, infinite or NaN.
+
     Examples:
         >>> import torch
         >>> from energysolve import Adam, EnergySolver
@@ -201,6 +207,9 @@ class RMSProp(_Adapter):
 
     Args:
         lr: the step size λ.
+
+    Raises:
+        ValueError: if the step size is negative, infinite or NaN.
 
     Examples:
         >>> import torch

@@ -31,6 +31,12 @@ class FileOption:
     Attributes:
         help: what it does, for the command's help.
         kind: its type, such as float or Path.
+
+    Examples:
+        >>> from energysolve.presets import DOMAINS, FileOption
+        >>> option = FileOption("Images: noise level, of 255.", kind=float)  # --sigma, in a domain's file_options
+        >>> option.kind is DOMAINS["denoise"].file_options["sigma"].kind
+        True
     """
 
     help: str
@@ -48,6 +54,16 @@ class FileJob:
         overwrite: whether existing answers in a folder may be replaced.
         options: the values of the domain's ``file_options`` that were given, by name.
         progress: called with the number of parts done, and of all.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from energysolve.presets import FileJob
+        >>> def solve_file(solver, job):  # the `solve_file` of a domain, which would solve something
+        ...     job.output.write_text(job.input.read_text().upper())
+        ...     return f"{job.input.name} is solved", []
+        >>> _ = Path("problem.txt").write_text("abc")
+        >>> solve_file(None, FileJob(Path("problem.txt"), output=Path("answer.txt")))
+        ('problem.txt is solved', [])
     """
 
     input: Path
@@ -87,6 +103,14 @@ class Domain:
         checks: returns measures of a solver's answers that need no target, by name: functions ``(x, y) -> (batch,)``.
         problems: the default number of fresh problems to evaluate on.
         with_data: returns the task with the data in a folder of the user's, for tasks that take data.
+
+    Examples:
+        >>> from energysolve.presets import DOMAINS
+        >>> domain = DOMAINS["addition"]  # a `Domain`
+        >>> domain.title, list(domain.presets), domain.methods[-1]
+        ('Addition', ['paper', 'tuned', 'best'], 'irem')
+        >>> domain.task(3).sample(5)[0].shape, domain.paper_irem["same"]
+        (torch.Size([5, 6]), 0.0003)
     """
 
     name: str

@@ -34,14 +34,6 @@ def choosing_steps(solver: EnergySolver, settings: Settings) -> EnergySolver:
 class Preset:
     """How a model for a task is built, trained and used.
 
-    Example::
-
-        def build(task, settings):
-            energy = MLPEnergy(10, 10, width=settings["width"])
-            return EnergySolver(energy, SGD(settings["step_size"]), init=task.init)
-
-        preset = Preset(build, iterations=500, settings={"width": 64, "step_size": 10.0})
-
     Attributes:
         build: makes the model to train from a task and the settings (including ``seed``): an `EnergySolver`, whose
             optimizer takes the training steps, or a module with a ``loss`` (see `SupervisedTrainer`). Initial weights
@@ -56,6 +48,20 @@ class Preset:
         validate_every: iterations between validations; 0 for none.
         early_stopping: training stops after this many validations in a row without a lower error; None: never.
         stream: name of the stream of random numbers that training draws from.
+
+    Examples:
+        >>> from energysolve import SGD, EnergySolver
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.presets import Preset
+        >>> from energysolve.tasks import Addition
+        >>> from energysolve.training import TrainingConfig
+        >>> def build(task, settings):
+        ...     return EnergySolver(SharedQuadratic(task.size), SGD(settings["step_size"]), init=task.init)
+        >>> preset = Preset(build, iterations=20, training=TrainingConfig(lr=0.1), settings={"step_size": 0.5})
+        >>> trainer, _ = preset.changed({"step_size": 0.25}).prepare("addition", Addition(3), cpu=True)
+        >>> trainer.fit(preset.iterations)
+        >>> trainer.iteration, trainer.solver.optimizer
+        (20, SGD(lr=0.25))
     """
 
     build: Callable[[Any, Settings], Any]
@@ -133,7 +139,20 @@ _CHANGEABLE = ("iterations", "seed", "size", "validate_every", "early_stopping")
 
 
 def finished(trainer: Trainer | SupervisedTrainer, used: Any) -> Any:
-    """The model to save, with the trained weights, on the CPU and in evaluation mode."""
+    """The model to save, with the trained weights, on the CPU and in evaluation mode.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.presets import DOMAINS, finished
+        >>> from energysolve.tasks import Addition
+        >>> preset = DOMAINS["addition"].preset("best")
+        >>> trainer, used = preset.prepare("addition", Addition(3), cpu=True)
+        >>> trainer.fit(100)
+        >>> solver = finished(trainer, used)
+        >>> x = torch.tensor([[1.0, 2.0, 3.0, 10.0, 20.0, 30.0]])
+        >>> solver.minimize(x).y.round()
+        tensor([[11., 22., 33.]])
+    """
     trained = trainer.trained_model
     if isinstance(used, EnergySolver):
         # The steps of an equilibrium, or the minima, are trained, and their energy is kept.

@@ -25,6 +25,15 @@ def register(domain: Domain) -> Domain:
 
     Raises:
         ValueError: if another domain or energy of the same name is registered.
+
+    Examples:
+        >>> from dataclasses import replace
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.presets import DOMAINS, domain_for, register
+        >>> from energysolve.tasks import Addition
+        >>> domain = domain_for(Addition(3), lambda task: SharedQuadratic(task.size))
+        >>> register(replace(domain, name="sums")) is DOMAINS["sums"]  # now a task of the command
+        True
     """
     if DOMAINS.get(domain.name, domain) != domain:
         raise ValueError(f"There is a domain {domain.name!r} already; choose another name.")
@@ -39,6 +48,15 @@ def domain_named(name: str) -> Domain:
 
     Raises:
         ValueError: if there is none; the message lists those that exist.
+
+    Examples:
+        >>> from energysolve.presets import domain_named
+        >>> domain_named("inverse").title
+        'Matrix inverse'
+        >>> domain_named("sorting")
+        Traceback (most recent call last):
+        ...
+        ValueError: Unknown task 'sorting'; the tasks are: addition, ...
     """
     if name not in DOMAINS:
         raise ValueError(f"Unknown task {name!r}; the tasks are: {', '.join(DOMAINS)}.")
@@ -46,7 +64,16 @@ def domain_named(name: str) -> Domain:
 
 
 def domain_of(solver: EnergySolver) -> Domain | None:
-    """The first domain to which the energy of a solver belongs, or None."""
+    """The first domain to which the energy of a solver belongs, or None.
+
+    Examples:
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.presets import domain_of
+        >>> domain_of(EnergySolver.from_pretrained("inverse")).name
+        'inverse'
+        >>> domain_of(EnergySolver(lambda x, y: (y - x).square().sum(-1))) is None
+        True
+    """
     for domain in DOMAINS.values():
         try:
             domain.task_of(solver)
@@ -61,11 +88,6 @@ def at_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> EnergySolve
 
     A solver whose energy has a fixed size, or belongs to no registered domain, is returned unchanged.
 
-    Example::
-
-        solver = at_size(EnergySolver.from_pretrained("inverse"), (50, 50))
-        solution = solver.minimize(matrices)  # (batch, 50, 50)
-
     Args:
         solver: a solver with a trained energy.
         problem_shape: shape of one problem: ``(2 * size,)`` for addition, ``(rows, columns)`` or, flattened,
@@ -73,6 +95,15 @@ def at_size(solver: EnergySolver, problem_shape: tuple[int, ...]) -> EnergySolve
 
     Raises:
         ValueError: if the domain has no problems of that shape.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.presets import at_size
+        >>> solver = at_size(EnergySolver.from_pretrained("inverse"), (2, 2))  # trained on matrices of size 20
+        >>> solver.minimize(torch.tensor([[[3.0, 1.0], [1.0, 2.0]]])).y.round(decimals=2)
+        tensor([[[ 0.4000, -0.2000],
+                 [-0.2000,  0.6000]]])
     """
     domain = domain_of(solver)
     return solver if domain is None else domain.at_size(solver, tuple(problem_shape))
@@ -85,6 +116,14 @@ def domain_for(task: Task, make_energy: Callable[[Task], Callable[..., Tensor]] 
         task: source of problems.
         make_energy: makes the energy to train; by default the paper's network, for problems and answers that are
             tensors with one row per sample.
+
+    Examples:
+        >>> from energysolve.energies import SharedQuadratic
+        >>> from energysolve.presets import domain_for
+        >>> from energysolve.tasks import Addition
+        >>> domain = domain_for(Addition(3), lambda task: SharedQuadratic(task.size))
+        >>> list(domain.presets), type(domain.preset("tuned").prepare("addition", Addition(3), cpu=True)[0]).__name__
+        (['paper', 'tuned'], 'Trainer')
     """
     name = type(task).__name__
     build, settings = network(_sizes, name), NETWORK

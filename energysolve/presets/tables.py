@@ -78,8 +78,13 @@ def complete_table(
         ValueError: if the table has no number, or an infinity.
 
     Examples:
-        >>> ratings = torch.tensor([[5.0, 4.0, torch.nan], [4.0, torch.nan, 1.0]])
-        >>> complete_table(ratings).values
+        >>> import torch
+        >>> from energysolve.presets import complete_table
+        >>> table = torch.tensor([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0], [3.0, 4.0, torch.nan]])
+        >>> complete_table(table).values.round(decimals=2)  # a row effect and a column effect
+        tensor([[1., 2., 3.],
+                [2., 3., 4.],
+                [3., 4., 5.]])
     """
     seen, generator = _checked(table, held_out), generator or torch.Generator().manual_seed(0)
     x = table.detach().double().nan_to_num(0.0)

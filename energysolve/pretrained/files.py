@@ -34,7 +34,16 @@ _SHIPPED = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The names of the trained energies that come with the library."""
+    """The names of the trained energies that come with the library.
+
+    Examples:
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.pretrained import names
+        >>> {"addition", "completion", "inverse", "shortest-path"} <= set(names())
+        True
+        >>> EnergySolver.from_pretrained(names()[0]).max_steps > 0  # each is a solver
+        True
+    """
     return sorted(path.parent.name for path in _SHIPPED.glob(f"*/{CONFIG}"))
 
 
@@ -42,6 +51,20 @@ def save(solver: Any, path: Path, training: Mapping[str, Any] | None = None, nam
     """Write a solver into a folder, see `EnergySolver.save_pretrained`.
 
     ``name`` is the solver's name in the model card, by default that of the folder.
+
+    Raises:
+        TypeError: if a part of the solver, or ``training``, cannot be represented in JSON.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from energysolve import EnergySolver, Zeros, pretrained
+        >>> from energysolve.energies import SharedQuadratic
+        >>> solver = EnergySolver(SharedQuadratic(size=3), init=Zeros((3,)))
+        >>> pretrained.save(solver, Path("sums"), training={"task": "addition"})
+        >>> again, x = EnergySolver.from_pretrained("sums"), torch.rand(5, 6)
+        >>> torch.equal(again.minimize(x).y, solver.minimize(x).y)
+        True
     """
     weights = safetensors.torch.save(_tensors(solver.energy), metadata={"format": "pt"})
     config: dict[str, Any] = {
@@ -92,7 +115,16 @@ def load(cls: Any, path_or_name: str | Path, energy: Any = None) -> Any:
 
 
 def find(path_or_name: str | Path) -> Path:
-    """The folder of a saved solver; an existing folder takes precedence over a name that comes with the library."""
+    """The folder of a saved solver; an existing folder takes precedence over a name that comes with the library.
+
+    Raises:
+        FileNotFoundError: if there is neither; the message lists the names.
+
+    Examples:
+        >>> from energysolve.pretrained import find
+        >>> sorted(path.name for path in find("addition").iterdir())
+        ['README.md', 'config.json', 'model.safetensors']
+    """
     folder = Path(path_or_name)
     if (folder / CONFIG).is_file():
         return folder
@@ -107,7 +139,13 @@ def find(path_or_name: str | Path) -> Path:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration in a folder; a ValueError if it is damaged, or of a format that this version cannot read."""
+    """The configuration in a folder; a ValueError if it is damaged, or of a format that this version cannot read.
+
+    Examples:
+        >>> from energysolve.pretrained import find, read_config
+        >>> read_config(find("inverse"))["energy"]["class"]
+        'PreconditionedInverse'
+    """
     path = folder / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -127,7 +165,14 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path, config: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors in a folder by name; a ValueError if the file is missing, altered or not in safetensors format."""
+    """The tensors in a folder by name; a ValueError if the file is missing, altered or not in safetensors format.
+
+    Examples:
+        >>> from energysolve.pretrained import find, read_config, read_weights
+        >>> folder = find("inverse")
+        >>> {name: tensor.shape for name, tensor in read_weights(folder, read_config(folder)).items()}
+        {'gain_logits': torch.Size([5])}
+    """
     path = folder / WEIGHTS
     if not path.is_file():
         raise _broken(path, "is missing")

@@ -31,22 +31,32 @@ LIBRARY = frozenset(ENERGIES)
 
 
 def register_energy(cls: C) -> C:
-    """Register a class of energies, so that `EnergySolver.from_pretrained` builds them without ``energy=``::
-
-        @register_energy
-        class Scaled(Energy):
-            def __init__(self, size: int):
-                super().__init__()
-                self.scale = nn.Parameter(torch.ones(size))
-
-            def config(self):  # the constructor's arguments as plain JSON
-                return {"size": len(self.scale)}
+    """Register a class of energies, so that `EnergySolver.from_pretrained` builds them without ``energy=``.
 
     A class that is defined again, as in a notebook, replaces its earlier definition.
 
     Raises:
         TypeError: if ``cls`` is not a subclass of `torch.nn.Module`, or has no ``config()``.
         ValueError: if another class of the same name is registered.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Energy, EnergySolver
+        >>> from energysolve.pretrained import register_energy
+        >>> @register_energy
+        ... class Scaled(Energy):
+        ...     def __init__(self, size: int):
+        ...         super().__init__()
+        ...         self.scale = torch.nn.Parameter(torch.ones(size))
+        ...
+        ...     def evaluate(self, context, y):
+        ...         return (self.scale * (y - context)).square().sum(-1)
+        ...
+        ...     def config(self):  # the constructor's arguments as plain JSON
+        ...         return {"size": len(self.scale)}
+        >>> EnergySolver(Scaled(3)).save_pretrained("scaled")
+        >>> EnergySolver.from_pretrained("scaled").energy.config()
+        {'size': 3}
     """
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise TypeError(f"register_energy takes a subclass of torch.nn.Module, got {cls!r}.")

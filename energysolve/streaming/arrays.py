@@ -25,6 +25,18 @@ class ArrayFile(ProblemFile):
 
     An array in Fortran order, as pandas makes them, does not hold one problem after the other. That of an ``.npz`` file
     is read as a whole.
+
+    Raises:
+        ValueError: if the file is damaged, or holds no array of real numbers with two or more axes.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from energysolve.streaming.problems import ArrayFile
+        >>> np.save("matrices.npy", np.zeros((100, 4, 4)))
+        >>> problems = ArrayFile(Path("matrices.npy"))
+        >>> problems.rows, problems.row_shape, [block.shape for block in problems.blocks(start=90, size=8)]
+        (100, (4, 4), [(8, 4, 4), (2, 4, 4)])
     """
 
     def __init__(self, path: Place):

@@ -32,6 +32,16 @@ class ProblemFile(ABC):
         sequential: whether rows can only be reached by reading those before them.
         keeps_by_request: whether the user has named the columns that are kept.
         reading: the settings that decide which numbers of the file are problems, as plain JSON.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from energysolve.streaming.problems import ProblemFile, open_problems
+        >>> _ = Path("problems.csv").write_text("1,2\\n3,4\\n5,6\\n")
+        >>> problems = open_problems("problems.csv")
+        >>> isinstance(problems, ProblemFile), problems.rows
+        (True, 3)
+        >>> [block.tolist() for block in problems.blocks(start=0, size=2)]
+        [[[1.0, 2.0], [3.0, 4.0]], [[5.0, 6.0]]]
     """
 
     rows: int

@@ -35,7 +35,13 @@ _STORE = 1 << 30
 
 @dataclass(frozen=True)
 class Shares:
-    """What each of the workers gets: ``cpus`` and ``gpus`` of the cluster, which may be fractions, and ``threads``."""
+    """What each of the workers gets: ``cpus`` and ``gpus`` of the cluster, which may be fractions, and ``threads``.
+
+    Examples:
+        >>> from energysolve.streaming.cluster import shares
+        >>> shares(cpus=3, gpus=0, workers=4, device="cpu")  # one core is left to reading, four workers share two
+        Shares(workers=4, cpus=0.5, gpus=0.0, threads=1)
+    """
 
     workers: int
     cpus: float
@@ -57,6 +63,13 @@ def shares(cpus: float, gpus: float, workers: int | None, device: str) -> Shares
 
     Raises:
         ValueError: for ``"cuda"`` on a cluster without a GPU.
+
+    Examples:
+        >>> from energysolve.streaming.cluster import shares
+        >>> shares(cpus=16, gpus=4, workers=None, device="cuda")
+        Shares(workers=4, cpus=1.0, gpus=1.0, threads=4)
+        >>> shares(cpus=16, gpus=4, workers=8, device="cuda").gpus  # two workers on each GPU
+        0.5
     """
     on_gpu = device == "cuda"
     if on_gpu and gpus < 1:
@@ -70,9 +83,7 @@ def shares(cpus: float, gpus: float, workers: int | None, device: str) -> Shares
 
 @dataclass(frozen=True)
 class Ray(Engine):
-    """The engine that solves the chunks of a file on a cluster of Ray::
-
-        summary = solve_file(solver, "problems.parquet", "answers.parquet", engine=Ray())
+    """The engine that solves the chunks of a file on a cluster of Ray.
 
     Each worker reads the chunks that it solves, so the file must be readable from every machine. The answers come back
     to this process in their order, and it writes them. They are those of `InProcess` to rounding.
@@ -82,6 +93,22 @@ class Ray(Engine):
             and stopped at the end; a connection that the process has already is used as it is.
         workers: the number of workers; by default one for each GPU (``"cuda"``) or core of the cluster.
         device: ``"cpu"`` or ``"cuda"``, which this process need not have; by default that of the solver.
+
+    Raises:
+        ValueError: if ``workers`` is not a whole number of 1 or more.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from energysolve import EnergySolver, Zeros
+        >>> from energysolve.energies import Bowl
+        >>> from energysolve.streaming.cluster import Ray
+        >>> from energysolve.streaming.solve import solve_file
+        >>> np.savez("problems.npz", x=np.array([[1.0, 2.0], [3.0, 4.0]]))
+        >>> solver = EnergySolver(Bowl(), init=Zeros((2,)))
+        >>> summary = solve_file(solver, Path("problems.npz").resolve(), "answers.npz", engine=Ray(workers=1))
+        >>> np.load("answers.npz")["y"].round(3).tolist()
+        [[1.0, 2.0], [3.0, 4.0]]
     """
 
     address: str | None = None
@@ -131,10 +158,7 @@ def solve_dataset(
     workers: int | None = None,
     device: str | None = None,
 ) -> Any:
-    """Solve the problems in the rows of a dataset of Ray Data, wherever its blocks are::
-
-        problems = ray.data.read_parquet("s3://bucket/problems")
-        solve_dataset(solver, problems).write_parquet("s3://bucket/answers")
+    """Solve the problems in the rows of a dataset of Ray Data, wherever its blocks are.
 
     Args:
         solver: any solver; it is sent to the workers by Ray, an energy class of the user's included. What it imports
@@ -154,6 +178,16 @@ def solve_dataset(
     Raises:
         ValueError: for ``"cuda"`` on a cluster without a GPU; and where the dataset is used, if it lacks a column, or
             has one with the name of an answer.
+
+    Examples:
+        >>> import ray
+        >>> from energysolve import EnergySolver, Zeros
+        >>> from energysolve.energies import Bowl
+        >>> from energysolve.streaming.cluster import solve_dataset
+        >>> problems = ray.data.from_items([{"id": 7, "x": [1.0, 2.0]}, {"id": 8, "x": [3.0, 4.0]}])
+        >>> answers = solve_dataset(EnergySolver(Bowl(), init=Zeros((2,))), problems, workers=1)
+        >>> sorted((row["id"], [round(entry, 3) for entry in row["y"]]) for row in answers.take_all())
+        [(7, [1.0, 2.0]), (8, [3.0, 4.0])]
     """
     check_whole("solve_dataset", least=1, chunk=chunk, **({} if workers is None else {"workers": workers}))
     if not ray.is_initialized():

@@ -26,11 +26,7 @@ def open_problems(
     """Open a file of problems and check it; for the formats see `energysolve.streaming.solve.solve_file`.
 
     A table is read to its end, so that an invalid line is reported before anything is solved. Memory use does not grow
-    with the file::
-
-        problems = open_problems("problems.csv", keep=["id"])
-        print(problems.rows, problems.row_shape)
-        solve_file(solver, problems, "answers.csv")  # does not check the table a second time
+    with the file.
 
     Args:
         path: the file; for Parquet also a folder of files, in the order of their names. ``s3://bucket/problems.parquet``
@@ -49,6 +45,14 @@ def open_problems(
         FileNotFoundError: if there is no such file.
         ImportError: if the file needs pyarrow, which is not installed.
         ValueError: if it is of another kind, damaged, ambiguous, or holds anything but rows of real numbers.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from energysolve.streaming.problems import open_problems
+        >>> _ = Path("problems.csv").write_text("id,a,b\\nfirst,1,2\\nsecond,3,4\\n")
+        >>> problems = open_problems("problems.csv", keep=["id"])
+        >>> problems.rows, problems.row_shape, [block.tolist() for block in problems.blocks(0, 10)]
+        (2, (2,), [[[1.0, 2.0], [3.0, 4.0]]])
     """
     place = _place(path)
     folder = isinstance(place, Path) and place.is_dir()

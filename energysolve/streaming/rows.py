@@ -23,7 +23,19 @@ Problem = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Columns:
-    """Problems that are tensors: a column of lists of numbers, all of one length, or several columns of numbers."""
+    """Problems that are tensors: a column of lists of numbers, all of one length, or several columns of numbers.
+
+    Raises:
+        ValueError: from a call, if the table lacks a column.
+
+    Examples:
+        >>> import pyarrow as pa
+        >>> from energysolve.streaming.cluster import Columns
+        >>> table = pa.table({"id": ["first", "second"], "a": [1.0, 3.0], "b": [2.0, 4.0]})
+        >>> Columns(["a", "b"])(table)  # as `solve_dataset` calls it, with the rows of a block
+        tensor([[1., 2.],
+                [3., 4.]], dtype=torch.float64)
+    """
 
     names: Sequence[str] = ("x",)
 
@@ -41,6 +53,18 @@ class Graphs:
         edge_attr: a column of lists ``(edges,)`` or ``(edges, features)``; None for graphs without.
         num_nodes: a column of numbers; None if every node has an edge.
         nodes: a column of lists ``(nodes, features)``; None for graphs without.
+
+    Raises:
+        ValueError: from a call, if the table lacks a column.
+
+    Examples:
+        >>> import pyarrow as pa
+        >>> from energysolve.streaming.cluster import Graphs
+        >>> path = {"edges": [[0, 1], [1, 2]], "values": [0.5, 2.0], "nodes": 3}
+        >>> table = pa.Table.from_pylist([path, {"edges": [[0], [1]], "values": [1.0], "nodes": 2}])
+        >>> graphs = Graphs("edges", edge_attr="values", num_nodes="nodes")(table)
+        >>> graphs.num_graphs, graphs.edge_attr.flatten()
+        (2, tensor([0.5000, 2.0000, 1.0000], dtype=torch.float64))
     """
 
     edge_index: str = "edge_index"

@@ -22,6 +22,17 @@ class TableFile(ProblemFile):
 
     Attributes:
         names: the names of all columns in the first line; None if it is a problem.
+
+    Raises:
+        ValueError: as `open_problems`, for lines that are no numbers and tables that are ambiguous.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from energysolve.streaming.problems import TableFile
+        >>> _ = Path("problems.csv").write_text("id,a,b\\nfirst,1,2\\nsecond,3,4\\n")
+        >>> problems = TableFile(Path("problems.csv"), index=True)  # the first column holds the names of the rows
+        >>> problems.names, problems.labels(), problems.row_shape
+        (['id', 'a', 'b'], ['first', 'second'], (2,))
     """
 
     def __init__(

@@ -26,9 +26,11 @@ class Task(ABC):
         >>> from energysolve.tasks import Task
         >>> class Halves(Task):
         ...     init = Uniform((3,))
+        ...
         ...     def sample(self, batch, difficulty="same", generator=None, device=None):
         ...         x = torch.rand(batch, 3, generator=generator, device=device)
         ...         return x, x / 2
+        ...
         ...     def error(self, solution, target):
         ...         return (solution.y - target).square().mean(-1)
         >>> task = Halves()

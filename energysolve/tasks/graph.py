@@ -27,12 +27,16 @@ class GraphTask(Task):
     Args:
         size: number of nodes; 10 in the paper.
 
+    Raises:
+        ValueError: if the size is not a whole number of 1 or more.
+
     Examples:
         >>> import torch
         >>> from energysolve.tasks import GraphTask
         >>> class Doubled(GraphTask):
         ...     def draw(self, random, generator):
         ...         return random
+        ...
         ...     def answer(self, edges, inside):
         ...         return 2 * edges
         >>> x, target = Doubled(size=4).sample(3, "same")  # three graphs of 4 nodes, so of 16 edges
@@ -146,6 +150,9 @@ class Components(GraphTask):
         size: number of nodes; 10 in the paper.
         probability: the probability of an edge; 0.05 in the paper.
 
+    Raises:
+        ValueError: if the probability is not in [0, 1].
+
     Examples:
         >>> from energysolve.tasks import Components
         >>> Components(size=3, probability=0.0).sample(1, "same")[1].view(3, 3)  # without edges, each node is alone
@@ -192,6 +199,9 @@ class ShortestPath(GraphTask):
     Args:
         size: number of nodes; 10 in the paper.
         symmetric: whether edges are ``A + Aᵀ``.
+
+    Raises:
+        ValueError: if the size is not a whole number of 1 or more.
 
     Examples:
         >>> from energysolve.tasks import ShortestPath

@@ -24,6 +24,9 @@ class Completion(Task):
         rank: rank of ``U Vᵀ``; 10 in the paper.
         noise: standard deviation of the noise; 0.1 in the paper.
 
+    Raises:
+        ValueError: if an argument is out of range.
+
     Examples:
         >>> import torch
         >>> from energysolve.tasks import Completion
@@ -78,6 +81,9 @@ class Inverse(Task):
 
     Args:
         size: rows and columns of a matrix; 20 in the paper.
+
+    Raises:
+        ValueError: if the size is not a whole number of 1 or more.
 
     Examples:
         >>> import torch

@@ -18,6 +18,9 @@ class Addition(Task):
     Args:
         size: number of entries of each summand; 400 in the paper.
 
+    Raises:
+        ValueError: if the size is less than 1.
+
     Examples:
         >>> import torch
         >>> from energysolve.tasks import Addition

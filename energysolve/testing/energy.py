@@ -45,7 +45,14 @@ def check_energy(
         AssertionError: if the contract is broken; the message says where, and how to repair it.
 
     Examples:
-        >>> check_energy(MyEnergy(), x, y)
+        >>> import torch
+        >>> from energysolve.testing import check_energy
+        >>> x, y = torch.rand(2, 3, 4, dtype=torch.float64)
+        >>> check_energy(lambda x, y: (y - x).square().sum(-1), x, y)  # says nothing: the contract is kept
+        >>> check_energy(lambda x, y: (y - y.mean(0)).square().sum(-1), x, y)
+        Traceback (most recent call last):
+        ...
+        AssertionError: Sample 0 ... Samples must not depend on each other...
     """
     layout = layout_of(x) if layout is None else layout
     if layout.batch < 2:

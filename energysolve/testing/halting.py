@@ -26,6 +26,18 @@ def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> Non
 
     Raises:
         AssertionError: if the contract is broken; the message says how to repair it.
+
+    Examples:
+        >>> from energysolve import GradientNorm, halting
+        >>> from energysolve.testing import check_halting
+        >>> check_halting(GradientNorm(1e-3))  # says nothing: the contract is kept
+        >>> @halting
+        ... def all_low(info):
+        ...     return info.energy.max() < 1.0
+        >>> check_halting(all_low)
+        Traceback (most recent call last):
+        ...
+        AssertionError: At iterate 0 the criterion returned torch.bool of shape (); expected ... tensor of shape (6,)...
     """
     assert isinstance(criterion, Halting), f"Expected a Halting, got {criterion!r}. Did you forget @halting?"
     for infos in (list(_descent(steps, batch, lr)) for lr in (0.05, 0.6)):

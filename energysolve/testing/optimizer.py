@@ -32,6 +32,23 @@ def check_optimizer(optimizer: InnerOptimizer, *, steps: int = 5, batch: int = 4
 
     Raises:
         AssertionError: if the contract is broken; the message says how to repair it.
+
+    Examples:
+        >>> from energysolve import SGD
+        >>> from energysolve.optimizers import InnerOptimizer
+        >>> from energysolve.testing import check_optimizer
+        >>> check_optimizer(SGD(0.1))  # says nothing: the contract is kept
+        >>> class Global(InnerOptimizer):  # steps of a length that all samples share
+        ...     def init(self, free):
+        ...         return ()
+        ...
+        ...     def step(self, at, state, evaluate):
+        ...         moved = [leaf - slope / slope.norm() for leaf, slope in zip(at.free, at.gradient)]
+        ...         return tuple(moved), state
+        >>> check_optimizer(Global())
+        Traceback (most recent call last):
+        ...
+        AssertionError: After step 0, the iterates of sample 0 differ alone and in a batch...
     """
     assert isinstance(optimizer, InnerOptimizer), f"Expected an InnerOptimizer instance, got {optimizer!r}."
     steps = 4 * steps if optimizer.searches else steps

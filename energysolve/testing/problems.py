@@ -30,6 +30,15 @@ class Problem:
         minima: the answers of lowest energy, each with the structure and shapes of ``y0``.
         minimum: the lowest energy.
         notes: the difficulty; empty for problems that plain gradient descent solves from ``y0``.
+
+    Examples:
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.testing import problems
+        >>> problem = next(each for each in problems() if each.name == "beale")  # a `Problem`
+        >>> problem.minima, problem.minimum
+        ((tensor([[3.0000, 0.5000]], dtype=torch.float64),), 0.0)
+        >>> bool(problem.distance(EnergySolver(problem.energy).minimize(problem.x, problem.y0).y) < 1e-4)
+        True
     """
 
     name: str
@@ -46,7 +55,18 @@ class Problem:
 
 
 def problems() -> tuple[Problem, ...]:
-    """The test functions of `energysolve.energies.analytic` and convex problems, newly built at each call."""
+    """The test functions of `energysolve.energies.analytic` and convex problems, newly built at each call.
+
+    Examples:
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.testing import problems
+        >>> for problem in problems():
+        ...     if not problem.notes:  # those without a difficulty
+        ...         found = EnergySolver(problem.energy).minimize(problem.x, problem.y0)
+        ...         assert problem.distance(found.y) < 1e-3, problem.name
+        >>> len(problems())
+        20
+    """
     return (*_classic(), *_convex())
 
 

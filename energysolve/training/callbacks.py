@@ -104,6 +104,7 @@ class Callback:
         >>> class Log(Callback):
         ...     def on_start(self, iteration, iterations):
         ...         print("from", iteration, "to", iterations)
+        ...
         ...     def on_iteration(self, progress):
         ...         print("done", progress.iteration)
         >>> solver = EnergySolver(SharedQuadratic(size=3), SGD(0.5))

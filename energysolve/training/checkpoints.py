@@ -51,6 +51,9 @@ class Checkpoints:
         same_start: a run is resumed only by one that would start from the same weights and random numbers. Pass False
             for a model whose initial weights no seed determines.
 
+    Raises:
+        ValueError: if ``every`` or ``keep`` is not a whole number of 1 or more.
+
     Examples:
         >>> from pathlib import Path
         >>> from energysolve import SGD, EnergySolver, Trainer

@@ -23,6 +23,9 @@ class MinimumLoss(nn.Module):
         pose: ``pose(x, target)``, the problems to solve, where training knows more than the problems of the task say;
             by default ``x``.
 
+    Raises:
+        ValueError: if ``power`` is negative.
+
     Examples:
         >>> from energysolve import EnergySolver, GradientNorm, Implicit
         >>> from energysolve.energies import SharedQuadratic

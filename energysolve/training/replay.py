@@ -21,6 +21,9 @@ class ReplayBuffer:
     Args:
         capacity: the largest number of samples; beyond it, the oldest are overwritten. 10,000 in the paper.
 
+    Raises:
+        ValueError: if the capacity is not a whole number of 1 or more.
+
     Examples:
         >>> import torch
         >>> from energysolve.training import ReplayBuffer

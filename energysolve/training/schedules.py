@@ -24,6 +24,7 @@ class Schedule(ABC):
         >>> @dataclass(frozen=True)
         ... class Halving(Schedule):
         ...     every: int
+        ...
         ...     def build(self, optimizer, iterations):
         ...         return torch.optim.lr_scheduler.StepLR(optimizer, self.every, gamma=0.5)
         >>> optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
@@ -73,6 +74,9 @@ class OneCycle(Schedule):
     Args:
         warmup: the fraction of the run that warms up, in (0, 1).
 
+    Raises:
+        ValueError: if ``warmup`` is not in (0, 1).
+
     Examples:
         >>> import torch
         >>> from energysolve.training import OneCycle
@@ -102,6 +106,9 @@ class Cosine(Schedule):
 
     Args:
         warmup: the number of iterations that warm up, 0 or more and less than the run has.
+
+    Raises:
+        ValueError: if ``warmup`` is negative; from the trainer, if the run is not longer.
 
     Examples:
         >>> import torch

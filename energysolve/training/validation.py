@@ -24,6 +24,9 @@ class Validation:
             restore the weights with the lowest error; None to train to the end.
         seed: determines the problems and their initial answers.
 
+    Raises:
+        ValueError: if a number is not a whole number of 1 or more.
+
     Examples:
         >>> from energysolve import SGD, EnergyChange, EnergySolver, Trainer
         >>> from energysolve.energies import SharedQuadratic

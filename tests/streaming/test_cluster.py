@@ -12,6 +12,7 @@ import networkx as nx
 import numpy as np
 import pytest
 import torch
+from docstrings import ON_RAY, check_example, public_names
 from file_solving import DIM, PROBLEMS, answers, assert_same, make_solver, save
 
 from energysolve import Energy, EnergySolver, GradientNorm, Uniform, cli
@@ -225,3 +226,9 @@ def test_without_ray_it_says_what_to_install(tmp_path):
     )
     assert done.returncode == 1
     assert "--engine ray needs Ray: pip install 'energysolve[ray]'" in done.stderr
+
+
+@pytest.mark.parametrize("path", ON_RAY)
+def test_the_example_in_the_docstring_runs(path, cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_example(path, public_names()[path])
