@@ -301,6 +301,8 @@ SHIPPED = {
     ("edge-copy", "larger"): 1e-7,
     ("components", "same"): 1e-4,
     ("components", "larger"): 1e-4,
+    ("denoise", "same"): 0.25,  # over the error of the noisy image
+    ("denoise", "75"): 0.1,
 }
 
 
@@ -316,7 +318,7 @@ def test_what_is_shipped_says_how_it_was_trained():
         training = read_config(shipped.find(name))["training"]
         assert training["task"] == domain_of(name).name
         assert training["command"].startswith(f"energysolve train {training['task']}")
-        assert set(training["evaluation"]) == {"same", domain_of(name).harder}
+        assert {"same", domain_of(name).harder} <= set(training["evaluation"])
 
 
 @pytest.mark.parametrize(("name", "difficulty"), SHIPPED)
@@ -324,11 +326,11 @@ def test_what_is_shipped_solves(name, difficulty):
     solver = EnergySolver.from_pretrained(name)
     task = domain_of(name).task_of(solver)
     generator = torch.Generator().manual_seed(20_000)
-    x, target = task.sample(200, difficulty, generator)
+    x, target = task.sample(20 if name == "denoise" else 200, difficulty, generator)
     with torch.no_grad():
         solution = solver.minimize(x, generator=generator)
     error = task.error(solution, target).mean()
-    if name == "completion":
+    if name in ("completion", "denoise"):
         error = error / (x - target).square().mean()
     assert error <= SHIPPED[name, difficulty]
     assert solution.converged.float().mean() >= 0.99
