@@ -271,6 +271,7 @@ def paper(folder: Path) -> str:
     blocks += [polynomials(result) for _, result in load(folder, "polynomials")]
     blocks += [cubes(result) for _, result in load(folder, "cubes")]
     blocks += [numbers(result) for _, result in load(folder, "blocks")]
+    blocks += [indistinguishable(result) for _, result in load(folder, "indistinguishable")]
     return "\n\n".join(blocks) or "No result has been committed yet."
 
 
@@ -338,6 +339,19 @@ def cubes(result: dict[str, Any]) -> str:
         f"coefficient that was fitted on {result['fitted']:,} problems of the training difficulty. Error relative to "
         f"copying, on the same {result['problems']:,} fresh problems per difficulty:"
     )
+    return "\n".join([introduction, "", *lines, "", origin(result)])
+
+
+def indistinguishable(result: dict[str, Any]) -> str:
+    """What messages between nodes cannot tell apart, as Markdown."""
+    introduction = (
+        "Components by messages between nodes, such as the paper's energy has: pairs of nodes that look the same get "
+        "the same answer, a node with itself that of a pair of two such nodes. The least error that this leaves, after "
+        "three rounds of messages along the edges (as in one evaluation of the paper's energy), and after any number "
+        f"of rounds in both directions, on {result['problems']:,} problems:"
+    )
+    lines = ["| nodes | three rounds along the edges | any number, both ways |", "|---|---|---|"]
+    lines += [f"| {size} | {each['rounds']:.4f} | {each['refined']:.4f} |" for size, each in result["sizes"].items()]
     return "\n".join([introduction, "", *lines, "", origin(result)])
 
 
