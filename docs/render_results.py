@@ -242,7 +242,7 @@ def section(result: dict[str, Any], figure: str | None) -> str:
     return "\n".join([*lines, "", origin(result)])
 
 
-TABLES = ("table1", "table2", "table3", "table4", "scratchpad")
+TABLES = ("table1", "table2", "table3", "table4", "table5", "scratchpad")
 """The tables that ``energysolve reproduce`` writes, in the order of the page on the paper."""
 
 
@@ -255,13 +255,16 @@ def paper(folder: Path) -> str:
     tables = [path.read_text() for name in TABLES if (path := folder / f"{name}.md").exists()]
     blocks += [re.sub(r"^#", "##", text.strip(), flags=re.MULTILINE) for text in tables]
     nested = folder / "figure6.md"
-    for number in (1, 2, 3, 4, 5, 7):
-        found = sorted(folder.glob(f"figure{number}*.svg"))
+    for number in (1, 2, 3, 4, 5, 7, 8):
+        found = sorted(folder.glob(f"figure{number}*.{'png' if number == 8 else 'svg'}"))
         blocks += [f"## Figure {number}"] * bool(found)
         blocks += [f"![Figure {number}: {path.stem}](results/{path.name})" for path in found]
         if number == 5 and found:
             blocks.append(correlations(json.loads((folder / "figure5.json").read_text())))
             blocks += [re.sub(r"^#", "##", nested.read_text().strip(), flags=re.MULTILINE)] * nested.exists()
+    for name, title in (("psnr", "Quality of images against steps"), ("filters", "Learned filters and potentials")):
+        found = sorted(folder.glob(f"{name}-*.svg"))
+        blocks += [f"## {title}"] * bool(found) + [f"![{title}: {path.stem}](results/{path.name})" for path in found]
     if (folder / "sizes.json").exists():
         blocks += ["## Error against the size of graphs", "![Error against size](results/sizes.svg)"]
         blocks.append(sizes(json.loads((folder / "sizes.json").read_text())))

@@ -25,7 +25,7 @@ def reproduce(laboratory: Laboratory, preset: str, seeds: int) -> list[Path]:
         x, _ = problem(name, clean, LEVEL)
         answers = answers_by_step(solver, x, max(STEPS))
         # A solver that is done before has fewer answers.
-        panels = {f"{count} steps": answers[min(count, len(answers) - 1)] for count in STEPS}
+        panels = {f"{count} step{'s' * (count > 1)}": answers[min(count, len(answers) - 1)] for count in STEPS}
         panels = {f"noise level {LEVEL}": x, **panels, "clean": clean}
         paths.append(laboratory.results / f"figure8-{preset}-{name}.png")
         drawn = draw_images({key: each[0, 0].numpy() for key, each in panels.items()}, name, columns=6)
