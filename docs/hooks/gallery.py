@@ -153,7 +153,8 @@ def rendered(path: Path, notebook: nbformat.NotebookNode) -> Example:
         parts.append(fenced(cell.source, "python"))
         for output in cell.outputs:
             if output.output_type == "stream":
-                shown += output.text
+                # Logs and warnings of libraries are for who builds the site.
+                shown += output.text if output.name == "stdout" else ""
                 continue
             parts += _stream(shown)
             shown = ""

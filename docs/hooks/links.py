@@ -18,6 +18,7 @@ import energysolve
 ROOT = Path(__file__).parents[2]
 ELSEWHERE = {
     "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
     "docs": "index.md",
     "examples": "gallery/index.md",
@@ -37,7 +38,7 @@ def source_of(page: str) -> PurePosixPath:
     if path.parts[0] == "gallery" and path.stem != "index":
         return PurePosixPath("examples", path.stem + ".py")
     for source, other in ELSEWHERE.items():
-        if other == page and source.endswith(".md") and source != "README.md":
+        if other == page == "changelog.md":
             return PurePosixPath(source)
     return PurePosixPath("docs") / path
 

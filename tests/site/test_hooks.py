@@ -122,6 +122,7 @@ Another.
 from matplotlib import pyplot as plt
 
 print("```said```")
+print("not shown", file=__import__("sys").stderr)
 figure, axes = plt.subplots(figsize=(2, 1))
 plt.show()
 
@@ -152,6 +153,7 @@ def test_an_example_becomes_a_page_with_its_output(monkeypatch, tmp_path):
         "[Download `one.py`](scripts/one.py)",
     ):
         assert part in made.page
+    assert "not shown" not in made.page.replace('print("not shown"', "")
     # What has been executed is kept as long as nothing changes.
     monkeypatch.setattr(gallery, "NotebookClient", None)
     assert made_page() == made
