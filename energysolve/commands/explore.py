@@ -81,7 +81,8 @@ def _subject(name: str, shape: tuple[int, ...] | None, problems: Tensor | None) 
     if not callable(energy):
         raise CommandError(f"{name} is a {type(energy).__name__}; an energy is a function energy(x, y) -> (batch,).")
     size = getattr(energy, "dim", None)
-    return energy_subject(name, energy, shape or ((size,) if isinstance(size, int) else (2,)), problems)
+    function: Any = energy  # any callable, until it is called
+    return energy_subject(name, function, shape or ((size,) if isinstance(size, int) else (2,)), problems)
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

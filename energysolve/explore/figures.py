@@ -38,7 +38,7 @@ def landscape(
     figure = go.Figure(layout=_LAYOUT | {"legend": {"orientation": "h", "y": -0.15, "x": 0}, "clickmode": "event"})
     figure.add_trace(go.Contour(hoverinfo="skip") if grid is None else _contour(grid))
     right = [*minima, *([] if plane.target is None else [plane.target.tolist()])]
-    star = {"symbol": "star", "size": 13, "color": "#ffd43b", "line": {"color": "#333", "width": 1}}
+    star = {"symbol": "star", "size": 18, "color": "#ffd43b", "line": {"color": "#333", "width": 1}}
     figure.add_trace(_points(right, star, "known minimum" if minima else "right answer", bool(right)))
     traces = {slot: near(trace, view) for slot, trace in traces.items()}
     start = [trace.points[0].tolist() for trace in traces.values()][:1]
@@ -118,7 +118,8 @@ def _contour(grid: Grid) -> go.Contour:
     most = math.log1p((high - low) / unit)
     ticks = [most * k / 5 for k in range(6)]
     energies = [low + unit * math.expm1(tick) for tick in ticks]
-    bar = {"title": {"text": "energy"}, "tickvals": ticks, "ticktext": [_short(each, high - low) for each in energies]}
+    texts = [_short(each, high - low) for each in energies]
+    bar = {"title": {"text": "energy<br> "}, "tickvals": ticks, "ticktext": texts}
     return go.Contour(
         x=grid.first.tolist(),
         y=grid.second.tolist(),
@@ -142,7 +143,7 @@ def _descent(slot: str, trace: Trace | None) -> list[go.Scatter]:
     name = "" if trace is None else f"{slot}: {trace.label}"
     x, y = _numbers(points[:, 0]), _numbers(points[:, 1])
     line = {"color": color, "width": 2}
-    small = {"color": color, "size": 5, "line": {"color": "white", "width": 0.7}}
+    small = {"color": color, "size": 5, "line": {"color": "white", "width": 0.7 if len(points) < 80 else 0}}
     large = {"color": color, "size": 13, "line": {"color": "white", "width": 2}}
     steps = f"{slot}, step %{{pointNumber}}<extra></extra>"
     here = f"{slot}, step %{{customdata}}<extra></extra>"

@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from energysolve import LBFGS, EnergySolver, FromInput, Momentum, Status, Uniform, Zeros
+from energysolve import LBFGS, SGD, EnergySolver, FromInput, Momentum, Never, Normal, Status, Uniform, Zeros
 from energysolve.energies.analytic import Himmelblau, Rosenbrock
 from energysolve.explore import Session, Settings, energy_subject, session, solver_subject
 from energysolve.explore.session import fitted
@@ -120,6 +120,22 @@ def test_energies_of_many_answers_are_those_of_the_descent(name):
     again, _ = explored._evaluated(explored.plane(settings), iterates, None if pads is None else pads)
     torch.testing.assert_close(again, known, rtol=1e-4, atol=1e-5)
     assert trace.label.endswith("as saved")
+
+
+def test_each_iterate_is_seen_with_its_own_scratchpad():
+    def energy(x, y, z):
+        return (y - z).square().sum(-1) + (z - 1).square().sum(-1)
+
+    solver = EnergySolver(energy, SGD(0.1), init=Zeros((2,)), scratchpad=Normal((2,)), halting=Never(), max_steps=4)
+    explored = Session(solver_subject("pad", solver, problems=torch.zeros(1, 1)))
+    trace = explored.trace(Settings(plane=(1, 2), criterion=OWN, max_steps=4), Method(OWN, 0.0))
+    y, z = torch.zeros(1, 2).double(), explored.plane(PLANE).reference.solution.record.z[0]
+    slopes = []
+    for _ in range(5):
+        by_y, by_z = 2 * (y - z), 2 * (z - y) + 2 * (z - 1)
+        slopes.append(torch.cat((by_y, by_z)).norm())
+        y, z = y - 0.1 * by_y, z - 0.1 * by_z
+    torch.testing.assert_close(trace.slope, torch.stack(slopes))
 
 
 def test_each_seed_is_another_problem_and_always_the_same():
