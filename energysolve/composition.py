@@ -17,7 +17,19 @@ Join = Callable[[Tensor, Tensor], Any]
 
 @runtime_checkable
 class Operator(Protocol):
-    """Anything that answers a batch of problems, such as an `EnergySolver` or a baseline."""
+    """Anything that answers a batch of problems, such as an `EnergySolver` or a baseline.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Solution, compose
+        >>> from energysolve.composition import Operator
+        >>> class Exact:  # adds without a search
+        ...     def solve(self, x, max_steps=None, *, generator=None):
+        ...         first, second = x.chunk(2, dim=1)
+        ...         return Solution.of_answers(first + second)
+        >>> isinstance(Exact(), Operator), compose(Exact(), torch.ones(1, 5, 2)).y
+        (True, tensor([[5., 5.]]))
+    """
 
     def solve(self, x: Any, max_steps: int | None = None, *, generator: torch.Generator | None = None) -> Solution:
         """Answer the problems ``x``, in at most ``max_steps`` steps."""
@@ -29,6 +41,14 @@ class Composition:
     """The answers of composed operations: ``solutions``, one per operation, in the order of application.
 
     A sample whose answer holds a NaN or an infinity has status ``NONFINITE`` there, whatever the operator reported.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, compose
+        >>> adder = EnergySolver.from_pretrained("addition")
+        >>> composition = compose(adder, torch.rand(2, 3, 400))  # three operands each, so two operations
+        >>> len(composition.solutions), composition.y.shape, composition.steps.shape
+        (2, torch.Size([2, 400]), torch.Size([2]))
     """
 
     solutions: tuple[Solution, ...]

@@ -18,6 +18,20 @@ class Normalized(NamedTuple):
         x: the problems in these units.
         unit: ``(batch,)``, the answers to the problems as they were given are ``unit`` times those to ``x``.
         energy: ``(batch,)``, and their energies are ``energy`` times those at ``x``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Energy, EnergySolver, Zeros
+        >>> from energysolve.energy import Normalized
+        >>> class Distance(Energy):  # E(s x, s y) = s^2 E(x, y), so tolerances are to mean the same for all sizes
+        ...     def evaluate(self, context, y):
+        ...         return (context - y).square().sum(-1)
+        ...
+        ...     def normalized(self, x):
+        ...         unit = x.norm(dim=1)
+        ...         return Normalized(x / unit[:, None], unit, unit.square())
+        >>> EnergySolver(Distance(), init=Zeros((1,))).minimize(torch.tensor([[1e9]])).y
+        tensor([[1.0000e+09]])
     """
 
     x: Any

@@ -27,6 +27,14 @@ def edge_layout(x: Batch) -> Layout:
 
     Raises:
         ValueError: if the batch has no ``edge_index`` or several, or no ``batch``.
+
+    Examples:
+        >>> from energysolve.graph import edge_layout
+        >>> from energysolve.tasks import EdgeCopy
+        >>> x, _ = EdgeCopy(size=3).sample(2, "same")
+        >>> layout = edge_layout(x)
+        >>> layout.batch, layout.rows  # two graphs of nine edges
+        (2, 18)
     """
     if isinstance(x, HeteroData):
         raise ValueError(
@@ -108,7 +116,15 @@ def merge_graphs(rows: dict[str, Any]) -> Batch:
 
 
 def select_graphs(batch: Batch, samples: Int[Tensor, " selected"] | slice) -> Batch:
-    """The batch of the graphs with these indices, in this order."""
+    """The batch of the graphs with these indices, in this order.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.graph import complete_graphs, select_graphs
+        >>> x = complete_graphs(torch.arange(3.0).view(3, 1, 1), nodes=torch.tensor([1, 1, 1]))
+        >>> select_graphs(x, torch.tensor([2, 0])).edge_attr.flatten()
+        tensor([2., 0.])
+    """
     return merge_graphs(rows_select(split_graphs(batch), samples))
 
 
@@ -198,6 +214,13 @@ def complete_graphs(edges: Shaped[Tensor, "batch n n"], nodes: Int[Tensor, " bat
     Args:
         edges: one matrix for each graph, of which the first ``nodes`` rows and columns count.
         nodes: the number of nodes of each graph.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.graph import complete_graphs
+        >>> x = complete_graphs(torch.arange(8.0).view(2, 2, 2), nodes=torch.tensor([2, 1]))
+        >>> x.num_graphs, x.edge_attr.flatten()  # of the second graph, one node counts
+        (2, tensor([0., 1., 2., 3., 4.]))
     """
     number = torch.arange(edges.shape[1], device=edges.device)
     inside = (number < nodes.view(-1, 1, 1)) & (number.unsqueeze(1) < nodes.view(-1, 1, 1))
@@ -247,5 +270,17 @@ def _complete(nodes: Tensor, values: Tensor) -> Batch:
 
 
 def node_layout(x: Batch) -> Layout:
-    """One row of ``y`` for each node, for answers on nodes: ``EnergySolver(energy, layout=node_layout)``."""
+    """One row of ``y`` for each node, for answers on nodes: ``EnergySolver(energy, layout=node_layout)``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver, Zeros
+        >>> from energysolve.graph import node_layout
+        >>> from energysolve.tasks import EdgeCopy
+        >>> def energy(x, y):  # one answer on each node, nearest to the number of the graph's nodes
+        ...     return node_layout(x).sum((y - 3).square())
+        >>> x, _ = EdgeCopy(size=3).sample(2, "same")
+        >>> EnergySolver(energy, init=Zeros((1,)), layout=node_layout).minimize(x).y.flatten().round(decimals=3)
+        tensor([3., 3., 3., 3., 3., 3.])
+    """
     return Segment(x["batch"], x.num_graphs, "nodes")

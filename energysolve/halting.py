@@ -55,8 +55,7 @@ class Halting(ABC):
     def witness(self) -> "Halting":
         """The part of the criterion that tells a minimum, by default all of it; `Never` if it does not.
 
-        `Implicit` differentiates the answers of samples for which it fired. Override it in a criterion that fires
-        anywhere, such as after some time.
+        `Implicit` differentiates answers for which it fired; override it in a criterion that fires anywhere.
         """
         return self
 
@@ -149,13 +148,17 @@ class Stationary(Halting):
     """The solver's default: neither the energy nor the slope tell of a lower answer.
 
     Fires where the last step changed the energy by at most ``rtol`` times the descent since iterate 0, and the norm of
-    the gradient is at most ``gradient_rtol`` times that at iterate 0; or where that norm
-    is at most ``eps ** 0.25 * gradient_rtol`` times that at iterate 0, whatever the energy did. A slow descent is
-    never taken for a minimum.
+    the gradient is at most ``gradient_rtol`` times that at iterate 0; or where that norm is at most ``eps ** 0.25``
+    times this bound, whatever the energy did. A slow descent is never taken for a minimum.
 
     Args:
         rtol: by default the 3/4 power of the precision of the energy (2e-12 in float64, 6e-6 in float32).
         gradient_rtol: a share of the initial gradient.
+
+    Examples:
+        >>> from energysolve import EnergySolver
+        >>> EnergySolver(lambda x, y: (y - x).square().sum(-1)).halting  # the default
+        Stationary(rtol=None, gradient_rtol=1e-05)
     """
 
     rtol: float | None = None
@@ -254,9 +257,8 @@ class After(Halting):
     Examples:
         >>> import torch
         >>> from energysolve import SGD, After, EnergySolver, GradientNorm
-        >>> halting = GradientNorm(1.0) & After(3)  # at least three steps
-        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), halting=halting)
-        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).steps
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), SGD(0.1), halting=GradientNorm(9.0) & After(3))
+        >>> solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).steps  # at least three, although the slope is below 9
         tensor([3])
     """
 

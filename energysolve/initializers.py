@@ -49,7 +49,16 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Symmetric(Uniform):
-    """Symmetric matrices, shape ``(size, size)``, with entries uniform on and above the diagonal."""
+    """Symmetric matrices, shape ``(size, size)``, with entries uniform on and above the diagonal.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Dense
+        >>> from energysolve.initializers import Symmetric
+        >>> y = Symmetric((3, 3))(torch.zeros(5, 3, 3), Dense(5), None)  # as a solver calls it
+        >>> y.shape, torch.equal(y, y.mT)
+        (torch.Size([5, 3, 3]), True)
+    """
 
     shape: Sequence[int]
 
@@ -151,7 +160,16 @@ class FromInput:
 
 @dataclass(frozen=True)
 class EdgeValues:
-    """The values of the edges of a batch of graphs, ``edge_attr``: answers from which distances only fall."""
+    """The values of the edges of a batch of graphs, ``edge_attr``: answers from which distances only fall.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.initializers import EdgeValues
+        >>> from energysolve.tasks import EdgeCopy
+        >>> x, _ = EdgeCopy(size=3).sample(2, "same")
+        >>> torch.equal(EdgeValues()(x, None, None), x.edge_attr)  # as a solver calls it
+        True
+    """
 
     def __call__(self, x, layout, generator):
         return x["edge_attr"].clone()

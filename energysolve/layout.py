@@ -26,7 +26,15 @@ _ADAPTERS = {"torch_geometric": "energysolve.graph"}
 
 
 class Layout(ABC):
-    """The assignment of the rows (the leading axis) of every leaf of ``y`` and ``z`` to the samples of a batch."""
+    """The assignment of the rows (the leading axis) of every leaf of ``y`` and ``z`` to the samples of a batch.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Dense, Segment
+        >>> y = torch.tensor([[3.0], [4.0], [5.0]])
+        >>> Dense(3).norm(y), Segment(torch.tensor([0, 0, 1]), batch=2).norm(y)  # three samples, or two
+        (tensor([3., 4., 5.]), tensor([5., 5.]))
+    """
 
     batch: int
     """Number of samples."""
@@ -270,6 +278,12 @@ def layout_of(x: Any) -> Layout:
 
     Raises:
         ValueError: if ``x`` holds no tensor, or the first one has no batch dimension.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.layout import layout_of
+        >>> layout_of({"image": torch.rand(8, 1, 5, 5), "sigma": torch.rand(8)})
+        Dense(batch=8)
     """
     _load_adapters(x)
     return default_layout(x)
@@ -289,6 +303,14 @@ def select_problems(
         samples: indices; under `Dense` layouts an index may occur more than once.
         layout: of the answers to ``x``.
         select: ``select(x, samples)``, used in place of the default.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import Dense
+        >>> from energysolve.layout import select_problems
+        >>> x = {"target": torch.tensor([[1.0], [2.0], [3.0]]), "scale": torch.tensor(7.0)}
+        >>> select_problems(x, torch.tensor([2, 0]), Dense(3))
+        {'target': tensor([[3.], [1.]]), 'scale': tensor(7.)}
     """
     if select is not None:
         return select(x, samples)

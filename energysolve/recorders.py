@@ -16,6 +16,24 @@ class Recorder(ABC):
 
     At each iterate it sees the free variables ``(y,)`` or ``(y, z)`` and their energies; those of halted samples no
     longer change. Recorded tensors carry no gradient.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, Never
+        >>> from energysolve.recorders import Recorder
+        >>> class Energies(Recorder):
+        ...     def init(self, free, energy, layout):
+        ...         return [energy]
+        ...
+        ...     def update(self, state, free, energy, step):
+        ...         return [*state, energy]
+        ...
+        ...     def finish(self, state, steps):
+        ...         return torch.stack(state)
+        >>> settings = {"halting": Never(), "max_steps": 2, "recorder": Energies()}
+        >>> solver = EnergySolver(lambda x, y: y.square().sum(-1) / 2, SGD(0.5), **settings)
+        >>> solver.minimize(torch.zeros(1, 1), torch.ones(1, 1)).record.flatten()
+        tensor([0.5000, 0.1250, 0.0312])
     """
 
     def init(self, free: Any, energy: Float[Tensor, " batch"], layout: Layout) -> Any:
@@ -48,7 +66,17 @@ class Nothing(Recorder):
 
 
 class Best(NamedTuple):
-    """The record of `BestSoFar`: the lowest-energy iterate of each sample."""
+    """The record of `BestSoFar`: the lowest-energy iterate of each sample.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, BestSoFar, EnergySolver, Never
+        >>> settings = {"halting": Never(), "max_steps": 1, "recorder": BestSoFar()}
+        >>> solver = EnergySolver(lambda x, y: y.square().sum(-1), SGD(2.0), **settings)  # steps lead from 1 to -3
+        >>> best = solver.minimize(torch.zeros(1, 1), torch.ones(1, 1)).record  # a `Best`
+        >>> best.y, best.energy, best.step
+        (tensor([[1.]]), tensor([1.]), tensor([0]))
+    """
 
     y: Any
     z: Any
@@ -101,6 +129,14 @@ class Path(NamedTuple):
     """The record of `Trajectory`: entry ``k`` of each list belongs to iterate ``k``, from 0 to the largest step count.
 
     The last iterate of a sample that halted earlier is repeated.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, Trajectory
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), SGD(0.5), recorder=Trajectory())
+        >>> path = solver.minimize(torch.ones(1, 1), torch.zeros(1, 1)).record  # a `Path`
+        >>> path.y, path.energy
+        ([tensor([[0.]]), tensor([[1.]])], [tensor([1.]), tensor([0.])])
     """
 
     y: list[Any]

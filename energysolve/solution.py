@@ -40,12 +40,37 @@ class Status(IntEnum):
 
 
 class NonfiniteError(RuntimeError):
-    """Raised by `Solution.raise_for_status` for samples whose energy or gradient became NaN or infinite."""
+    """Raised by `Solution.raise_for_status` for samples whose energy or gradient became NaN or infinite.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.solution import NonfiniteError
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1))
+        >>> solution = solver.minimize(torch.tensor([[1.0], [torch.nan]]), torch.zeros(2, 1))
+        >>> try:
+        ...     solution.raise_for_status()
+        ... except NonfiniteError as error:
+        ...     print(error)
+        The energy or its gradient became NaN or infinite in 1 of 2 samples (indices [1]). ...
+    """
 
 
 class NotConvergedError(RuntimeError):
     """Raised by `Solution.raise_for_status` for samples whose answer was rejected or, with ``strict=True``, for those
-    that stalled or reached the limit of steps."""
+    that stalled or reached the limit of steps.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.solution import NotConvergedError
+        >>> solver = EnergySolver(lambda x, y: (y - x).exp().sum(-1), max_steps=3)  # an energy without a minimum
+        >>> try:
+        ...     solver.minimize(torch.zeros(1, 1), torch.zeros(1, 1)).raise_for_status(strict=True)
+        ... except NotConvergedError as error:
+        ...     print(error)
+        1 of 1 samples (indices [0]) reached the limit of steps before the criterion fired. ...
+    """
 
 
 class Advice(NamedTuple):
@@ -126,7 +151,12 @@ class Solution:
             layout: which rows of ``y`` belong to which sample.
 
         Examples:
-            >>> error = task.error(Solution.of_answers(torch.zeros_like(target)), target)
+            >>> import torch
+            >>> from energysolve import Solution
+            >>> from energysolve.tasks import Inverse
+            >>> task, target = Inverse(size=2), torch.eye(2).unsqueeze(0)
+            >>> task.error(Solution.of_answers(torch.zeros_like(target)), target)  # of the answer zero
+            tensor([0.5000])
         """
         leaf = tree_leaves(y)[0]
         batch = layout.batch if batch is None and layout is not None else batch

@@ -157,8 +157,15 @@ class EnergySolver(Pretrained, nn.Module):
             ValueError: if an input or the result of the energy has the wrong shape, dtype or device.
 
         Examples:
+            >>> import torch
+            >>> from energysolve import EnergySolver, Uniform
+            >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), init=Uniform((2,)))
+            >>> x = torch.tensor([[1.0, 2.0]])
             >>> solution = solver.minimize(x, generator=torch.Generator().manual_seed(0))
-            >>> solution.y, solution.energy, solution.steps, solution.converged
+            >>> solution.y.round(decimals=3), solution.converged
+            (tensor([[1., 2.]]), tensor([True]))
+            >>> solver.minimize(x, y=torch.tensor([[1.0, 2.0]])).steps  # from an answer that is right already
+            tensor([0])
         """
         steps = self.max_steps if max_steps is None else max_steps
         check_whole("minimize", least=0, max_steps=steps)
@@ -205,7 +212,11 @@ class EnergySolver(Pretrained, nn.Module):
             TypeError: for a name that is not an argument of the constructor.
 
         Examples:
+            >>> from energysolve import EnergySolver, GradientNorm
+            >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1), max_steps=50)
             >>> careful = solver.replace(halting=GradientNorm(1e-6), max_steps=10_000)
+            >>> solver.max_steps, careful.max_steps, careful.energy is solver.energy
+            (50, 10000, True)
         """
         unknown = sorted(fields.keys() - PARTS.keys())
         if unknown:

@@ -8,14 +8,29 @@ from torch import Tensor
 
 
 def tree_map(function: Callable[..., Any], tree: Any, *rest: Any) -> Any:
-    """Apply ``function`` leaf by leaf to trees of the same structure."""
+    """Apply ``function`` leaf by leaf to trees of the same structure.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.trees import tree_map
+        >>> tree = {"p": torch.ones(2), "q": (torch.zeros(1),)}
+        >>> tree_map(lambda a, b: a + b, tree, tree)
+        {'p': tensor([2., 2.]), 'q': (tensor([0.]),)}
+    """
     if _single(tree):
         return (function(tree[0], *(other[0] for other in rest)),)
     return optree.tree_map(function, tree, *rest)
 
 
 def tree_leaves(tree: Any) -> list[Any]:
-    """The leaves of a tree."""
+    """The leaves of a tree.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.trees import tree_leaves
+        >>> [leaf.shape for leaf in tree_leaves({"p": torch.ones(2), "q": (torch.zeros(1),)})]
+        [torch.Size([2]), torch.Size([1])]
+    """
     return [tree[0]] if _single(tree) else optree.tree_leaves(tree)
 
 

@@ -32,8 +32,16 @@ def standard_errors(
     The entries of a sample have the order of the leaves of ``y``, each flattened; NaN where the covariance is.
 
     Examples:
-        >>> solution = solver.minimize(x)
-        >>> error = standard_errors(solver, x, solution)  # like solution.y, for a y of shape (batch, n)
+        >>> import torch
+        >>> from energysolve import EnergySolver, LeastSquares, LevenbergMarquardt
+        >>> from energysolve.uncertainty import standard_errors
+        >>> mean = LeastSquares(lambda x, y: y - x)  # the mean of the numbers in each row
+        >>> x = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]])
+        >>> solver = EnergySolver(mean, LevenbergMarquardt())
+        >>> solution = solver.minimize(x, torch.zeros(1, 1))
+        >>> error = standard_errors(solver, x, solution)  # like y
+        >>> torch.allclose(error, x.std(dim=1, keepdim=True) / 5**0.5)  # of a mean of five
+        True
     """
     found = _covariance(solver, x, solution, absolute_sigma, count)
     return found.diagonal(dim1=1, dim2=2).sqrt().to(tree_leaves(solution.y)[0].dtype)
@@ -79,6 +87,17 @@ def covariance(
         TypeError: if the layout is not `Dense`.
         ValueError: if a sample has more than 1,000 variables, the solution does not have the batch size of ``x``, or
             the `LeastSquares` energy has a layout of its own.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import Quadratic
+        >>> from energysolve.uncertainty import covariance
+        >>> x = (torch.tensor([[[3.0, 1.0], [1.0, 2.0]]]), torch.tensor([[1.0, 1.0]]))
+        >>> solver = EnergySolver(Quadratic())
+        >>> covariance(solver, x, solver.minimize(x, torch.zeros(1, 2))).round(decimals=3)  # the inverse of the matrix
+        tensor([[[ 0.4000, -0.2000],
+                 [-0.2000,  0.6000]]])
     """
     return _covariance(solver, x, solution, absolute_sigma, count).to(tree_leaves(solution.y)[0].dtype)
 
@@ -91,6 +110,17 @@ def hessian(solver: EnergySolver, x: Any, solution: Solution) -> Float[Tensor, "
 
     Raises:
         TypeError, ValueError: as `covariance`.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.energies import Quadratic
+        >>> from energysolve.uncertainty import hessian
+        >>> x = (torch.tensor([[[4.0, 1.0], [1.0, 2.0]]]), torch.tensor([[1.0, 1.0]]))
+        >>> solver = EnergySolver(Quadratic())
+        >>> hessian(solver, x, solver.minimize(x, torch.zeros(1, 2)))
+        tensor([[[4., 1.],
+                 [1., 2.]]])
     """
     free = _variables(solver, x, solution)
     # Whatever the mode of the caller: the second derivatives need the graph of the first.

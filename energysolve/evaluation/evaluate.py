@@ -35,6 +35,16 @@ class Performance:
         energy_after: mean energy at the answers.
         floors: mean errors of trivial answers to the same problems, by name.
         error_by_step: mean error after each step, see `evaluate`.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.evaluation.evaluate import evaluate
+        >>> from energysolve.tasks import Inverse
+        >>> solver = EnergySolver.from_pretrained("inverse")
+        >>> found = evaluate(solver, Inverse(), "same", 4, torch.Generator().manual_seed(0))  # a `Performance`
+        >>> found.problems, found.converged, len(found.steps), found.error < found.floors["predict zero"]
+        (4, 1.0, 4, True)
     """
 
     difficulty: str
@@ -98,10 +108,15 @@ def evaluate(
         mean_target: see `Task.floors`.
         chunk: number of problems solved together.
 
-    Example::
-
-        found = evaluate(solver, Addition(), "harder", 1000, torch.Generator().manual_seed(0))
-        print(found.error, found.floors, found.statistics())
+    Examples:
+        >>> import torch
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.evaluation.evaluate import evaluate
+        >>> from energysolve.tasks import Addition
+        >>> solver = EnergySolver.from_pretrained("addition")
+        >>> found = evaluate(solver, Addition(), "harder", 10, torch.Generator().manual_seed(0))
+        >>> found.error < 1e-4, found.error_by_step[0] > 1
+        (True, True)
     """
     x, target = task.sample(problems, difficulty, generator, generator.device)
     if isinstance(model, EnergySolver):
@@ -142,7 +157,16 @@ def evaluate(
 
 
 def answers_by_step(model: Any, x: Any, steps: int, generator: torch.Generator | None = None) -> Sequence[Any]:
-    """The answers after 0, 1, ..., ``steps`` steps, without halting; for a baseline, after 1, ..., ``steps``."""
+    """The answers after 0, 1, ..., ``steps`` steps, without halting; for a baseline, after 1, ..., ``steps``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve import SGD, EnergySolver, Zeros
+        >>> from energysolve.evaluation.evaluate import answers_by_step
+        >>> solver = EnergySolver(lambda x, y: (y - x).square().sum(-1) / 2, SGD(0.5), init=Zeros((1,)))
+        >>> [y.item() for y in answers_by_step(solver, torch.ones(1, 1), steps=3)]
+        [0.0, 0.5, 0.75, 0.875]
+    """
     if not isinstance(model, EnergySolver):
         return model.iterates(x, steps, generator=generator)
     running = model.replace(halting=Never(), recorder=Trajectory(), max_steps=steps)

@@ -142,16 +142,14 @@ def finished(trainer: Trainer | SupervisedTrainer, used: Any) -> Any:
     """The model to save, with the trained weights, on the CPU and in evaluation mode.
 
     Examples:
-        >>> import torch
         >>> from energysolve.presets import DOMAINS, finished
         >>> from energysolve.tasks import Addition
         >>> preset = DOMAINS["addition"].preset("best")
         >>> trainer, used = preset.prepare("addition", Addition(3), cpu=True)
-        >>> trainer.fit(100)
+        >>> trainer.fit(5)  # the preset has 600 iterations
         >>> solver = finished(trainer, used)
-        >>> x = torch.tensor([[1.0, 2.0, 3.0, 10.0, 20.0, 30.0]])
-        >>> solver.minimize(x).y.round()
-        tensor([[11., 22., 33.]])
+        >>> trainer.solver.optimizer, solver.optimizer, solver.training  # trained by one, used with the other
+        (SGD(lr=0.5), LBFGS(memory=10), False)
     """
     trained = trainer.trained_model
     if isinstance(used, EnergySolver):

@@ -28,10 +28,7 @@ class Pretrained:
         push_to_hub: bool = False,
         repo_id: str | None = None,
     ) -> str | None:
-        """Write the energy's weights and the solver's configuration into a folder::
-
-            solver.save_pretrained("my-solver", training={"task": "toy", "iterations": 1000})
-            solver = EnergySolver.from_pretrained("my-solver")
+        """Write the energy's weights and the solver's configuration into a folder.
 
         Each file is replaced atomically. A model card that a person has written or edited is kept. If the energy has a
         method ``config()``, the arguments that it returns are saved, so that the energy can be built again. Returns
@@ -47,6 +44,14 @@ class Pretrained:
             TypeError: if a part cannot be represented in JSON, such as an initializer that is a function; nothing is
                 written then.
             ValueError: if ``repo_id`` is given without ``push_to_hub``.
+
+        Examples:
+            >>> from energysolve import EnergySolver, Zeros
+            >>> from energysolve.energies import SharedQuadratic
+            >>> solver = EnergySolver(SharedQuadratic(size=3), init=Zeros((3,)), max_steps=77)
+            >>> solver.save_pretrained("my-solver", training={"task": "toy", "iterations": 1000})
+            >>> EnergySolver.from_pretrained("my-solver").max_steps
+            77
         """
         if repo_id is not None and not push_to_hub:
             raise ValueError(f"repo_id={repo_id!r} needs a push: pass push_to_hub=True too, or omit it.")
@@ -65,10 +70,7 @@ class Pretrained:
         commit_message: str = "Upload a solver",
         create_pr: bool = False,
     ) -> str:
-        """Save the solver to a repository on the Hugging Face hub, in one commit, and return its URL::
-
-            url = solver.push_to_hub("user/my-solver", private=True)
-            solver = EnergySolver.from_pretrained("user/my-solver")
+        """Save the solver to a repository on the Hugging Face hub, in one commit, and return its URL.
 
         Args:
             repo_id: such as ``"user/model"``; the repository is created if it does not exist.
@@ -84,6 +86,10 @@ class Pretrained:
             OSError: if the hub denies the request or cannot be reached.
             TypeError: as in `save_pretrained`.
             ValueError: if ``private=True`` and the repository exists and is public; nothing is uploaded then.
+
+        Examples:
+            >>> url = solver.push_to_hub("user/my-solver", private=True)  # doctest: +SKIP
+            >>> solver = EnergySolver.from_pretrained("user/my-solver")  # doctest: +SKIP
         """
         options = Upload(token, private, branch, commit_message, create_pr)
         with TemporaryDirectory() as folder:
@@ -102,10 +108,7 @@ class Pretrained:
         local_files_only: bool = False,
         force_download: bool = False,
     ) -> S:
-        """Load a solver with a trained energy, ready for use: in evaluation mode, on the CPU::
-
-            solver = EnergySolver.from_pretrained("inverse")  # comes with the library
-            solver = EnergySolver.from_pretrained("user/my-solver", energy=MyEnergy)  # a class of your own
+        """Load a solver with a trained energy, ready for use: in evaluation mode, on the CPU.
 
         Args:
             path_or_name: a folder written by `save_pretrained`, the name of an energy that comes with the library, or
@@ -124,6 +127,14 @@ class Pretrained:
             ImportError: if the hub is needed, without huggingface_hub (``pip install 'energysolve[hub]'``).
             TypeError: if ``energy`` is neither a module nor a class of modules.
             ValueError: if the files are damaged, or do not fit the class or instance of the energy.
+
+        Examples:
+            >>> import torch
+            >>> from energysolve import EnergySolver
+            >>> solver = EnergySolver.from_pretrained("inverse")  # comes with the library
+            >>> solver.minimize(2 * torch.eye(20).unsqueeze(0)).y[0, 0, :2].round(decimals=3)
+            tensor([0.5000, 0.0000])
+            >>> EnergySolver.from_pretrained("user/my-solver", energy=MyEnergy)  # doctest: +SKIP
         """
         options = Download(token, revision, cache_dir, local_files_only, force_download)
         return load_from_anywhere(cls, path_or_name, energy, options)

@@ -29,6 +29,17 @@ class SolvedGraph:
         x: the problem, a batch of one graph.
         y: the answers, read by the task.
         solution: the last solve, with its trajectory.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.streaming.graphs import solve_graph_file
+        >>> from energysolve.tasks import Components
+        >>> _ = Path("graph.csv").write_text("a b\\nc d\\n")
+        >>> solver = EnergySolver.from_pretrained("components")
+        >>> solved = solve_graph_file(solver, Components(), Path("graph.csv"), Path("pairs.csv"))  # a `SolvedGraph`
+        >>> list(solved.graph), solved.y.shape, solved.solution.converged
+        (['a', 'b', 'c', 'd'], torch.Size([16, 1]), tensor([True]))
     """
 
     graph: Any
@@ -47,6 +58,14 @@ def read_graph(path: str | Path) -> Any:
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is of another kind, or damaged; the message names the line of an edge list.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from energysolve.streaming.graphs import read_graph
+        >>> _ = Path("graph.csv").write_text("# places and miles\\na b 1.5\\nb c 2\\n")
+        >>> graph = read_graph("graph.csv")
+        >>> list(graph), graph.edges["a", "b"]["weight"]
+        (['a', 'b', 'c'], 1.5)
     """
     path = Path(path)
     suffix = suffix_of(path, SUFFIXES, "Graphs")
@@ -72,6 +91,17 @@ def solve_graph_file(
     Raises:
         FileNotFoundError: if there is no file ``input``.
         ValueError: if a file is of another kind or damaged, or the graph poses no problem of the task.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from energysolve import EnergySolver
+        >>> from energysolve.streaming.graphs import solve_graph_file
+        >>> from energysolve.tasks import ShortestPath
+        >>> _ = Path("graph.csv").write_text("a b 1.5\\nb c 2\\n")
+        >>> solver = EnergySolver.from_pretrained("shortest-path")
+        >>> found = solve_graph_file(solver, ShortestPath(), Path("graph.csv"), Path("distances.csv"))
+        >>> found.y.view(3, 3)[0].round(decimals=1)  # from a to a, b and c
+        tensor([0.0000, 1.5000, 3.5000])
     """
     if output.suffix.lower() not in (".csv", ".graphml", ".npz"):
         raise ValueError(f"{output}: answers on a graph are written as .csv, .graphml or .npz.")

@@ -26,6 +26,19 @@ class SolvedImage:
         solved: the answer.
         before: the peak signal-to-noise ratio of the image that was read, in decibels; None without a reference.
         after: that of the answer.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from energysolve import EnergySolver, FromInput
+        >>> from energysolve.energies import FieldsEnergy
+        >>> from energysolve.images import write_image
+        >>> from energysolve.streaming.images import solve_image_files
+        >>> write_image(np.random.default_rng(0).integers(100, 150, (24, 20), dtype=np.uint8), "noisy.png")
+        >>> solver = EnergySolver(FieldsEnergy(filters=4, size=5, groups=4), init=FromInput())
+        >>> solved = next(solve_image_files(solver, Path("noisy.png"), Path("clean.png"), sigma=15))  # a `SolvedImage`
+        >>> print(solved)
+        noisy.png: 20 x 24 pixels, grey, uint8, noise level 15.0 of 255, ... steps...
     """
 
     input: Path
@@ -76,6 +89,20 @@ def solve_image_files(
     Raises:
         FileNotFoundError: if there is no such file or folder.
         ValueError: if a file is damaged or of another kind, an answer cannot be written, or a reference does not fit.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from energysolve import EnergySolver, FromInput
+        >>> from energysolve.energies import FieldsEnergy
+        >>> from energysolve.images import write_image
+        >>> from energysolve.streaming.images import solve_image_files
+        >>> for name in ("a.png", "b.png"):
+        ...     write_image(np.random.default_rng(0).integers(100, 150, (24, 20), dtype=np.uint8), f"noisy/{name}")
+        >>> solver = EnergySolver(FieldsEnergy(filters=4, size=5, groups=4), init=FromInput())
+        >>> solved = solve_image_files(solver, Path("noisy"), Path("clean"), sigma=15)
+        >>> [each.output.as_posix() for each in solved]
+        ['clean/a.png', 'clean/b.png']
     """
     if not input.is_dir():
         yield _solve(solver, input, output, sigma, reference, progress)

@@ -31,6 +31,16 @@ class Summary:
 
     These counts include the ``resumed`` answers of an interrupted run; ``seconds`` is the time of this run alone.
     ``measures`` holds the mean and the largest of each measure over the converged answers.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from energysolve import EnergySolver, Zeros
+        >>> from energysolve.energies import Bowl
+        >>> from energysolve.streaming.solve import solve_file
+        >>> _ = Path("problems.csv").write_text("1,2\\n3,4\\n")
+        >>> summary = solve_file(EnergySolver(Bowl(), init=Zeros((2,))), "problems.csv", "answers.csv")  # a `Summary`
+        >>> summary.problems, summary.converged, summary.nonfinite
+        (2, 2, 0)
     """
 
     problems: int
@@ -57,10 +67,7 @@ def solve_file(
     measures: Mapping[str, Measure] | None = None,
     engine: Engine | None = None,
 ) -> Summary:
-    """Solve the problems in a file of any length, and write the answers to a file in the same order::
-
-        summary = solve_file(solver, "problems.npz", "answers.npz", chunk=256, resume=True)
-        print(summary.converged, "of", summary.problems)
+    """Solve the problems in a file of any length, and write the answers to a file in the same order.
 
     A run that is killed leaves its answers in the folder ``<output>.partial``. With ``resume`` and the same arguments
     it continues, and its output is identical to that of an uninterrupted run (same machine, same number of threads).
@@ -88,6 +95,19 @@ def solve_file(
         ValueError: if the input is invalid or does not fit the energy, the output is of another kind, both ``resume``
             and ``overwrite`` are given, or the run to be resumed had other settings.
         OSError: if the output cannot be written; the answers written so far are kept and can be resumed.
+
+    Examples:
+        >>> import numpy as np
+        >>> from energysolve import EnergySolver, Zeros
+        >>> from energysolve.energies import Bowl
+        >>> from energysolve.streaming.solve import solve_file
+        >>> np.savez("problems.npz", x=np.arange(12.0).reshape(4, 3))
+        >>> solver = EnergySolver(Bowl(), init=Zeros((3,)))
+        >>> summary = solve_file(solver, "problems.npz", "answers.npz", chunk=2)
+        >>> print(summary.converged, "of", summary.problems)
+        4 of 4
+        >>> np.load("answers.npz")["y"].round(3).tolist()
+        [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0], [6.0, 7.0, 8.0], [9.0, 10.0, 11.0]]
     """
     started = time.perf_counter()
     check_whole("solve_file", least=1, chunk=chunk)

@@ -28,6 +28,18 @@ class Batch:
             layouts, ``index``.
         y: initial answers.
         z: initial scratchpads, or None.
+
+    Examples:
+        >>> from energysolve import SGD, EnergySolver
+        >>> from energysolve.testing.strategies import Batch, batch_layout, batches, energies
+        >>> from hypothesis import given, settings
+        >>> @settings(max_examples=2, deadline=None)
+        ... @given(batches(), energies())
+        ... def check(batch: Batch, energy):
+        ...     solver = EnergySolver(energy, SGD(0.1), layout=batch_layout, max_steps=2)
+        ...     assert len(solver.minimize(batch.x, batch.y, batch.z).steps) == batch.layout.batch
+        >>> print(check())  # nothing was found
+        None
     """
 
     x: dict[str, Any]
@@ -57,6 +69,13 @@ class RowWise(Energy):
     Args:
         shape: ``shape(d)`` for a tensor of differences, entry by entry.
         coupling: weight of the scratchpad's term.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.testing.strategies import RowWise
+        >>> x = {"width": torch.tensor([[1.0], [2.0]]), "target": torch.zeros(2, 3)}
+        >>> RowWise(torch.square)(x, torch.ones(2, 3)).detach()  # width times the sum of squares
+        tensor([3., 6.])
     """
 
     def __init__(self, shape: Any, coupling: float = 0.3):
@@ -81,7 +100,15 @@ class RowWise(Energy):
 
 
 def batch_layout(x: dict[str, Any]) -> Layout:
-    """The layout of the problems of a `Batch`, for the solver's ``layout=``."""
+    """The layout of the problems of a `Batch`, for the solver's ``layout=``.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.testing.strategies import batch_layout
+        >>> x = {"width": torch.ones(2, 1), "target": torch.zeros(3, 1)}
+        >>> batch_layout(x), batch_layout(x | {"index": torch.tensor([0, 0, 1])}).rows
+        (Dense(batch=2), 3)
+    """
     count = len(x["width"])
     return Segment(x["index"], count) if "index" in x else Dense(count)
 
@@ -107,17 +134,41 @@ def bumpy(d: Tensor) -> Tensor:
 
 
 def tolerances(low: float = 1e-6, high: float = 1.0) -> st.SearchStrategy[float]:
-    """Positive tolerances over several orders of magnitude."""
+    """Positive tolerances over several orders of magnitude.
+
+    Examples:
+        >>> from energysolve.testing.strategies import tolerances
+        >>> from hypothesis import find
+        >>> 0.01 <= find(tolerances(), lambda tolerance: tolerance >= 0.01) <= 1
+        True
+    """
     return st.floats(low, high)
 
 
 def energies() -> st.SearchStrategy[RowWise]:
-    """Energies for any `Batch`, with a parameter to differentiate by."""
+    """Energies for any `Batch`, with a parameter to differentiate by.
+
+    Examples:
+        >>> import torch
+        >>> from energysolve.testing.strategies import energies
+        >>> from hypothesis import find
+        >>> energy = find(energies(), lambda energy: True)  # the simplest: a bowl
+        >>> energy({"width": torch.ones(1, 1), "target": torch.zeros(1, 2)}, torch.ones(1, 2)).detach()
+        tensor([2.])
+    """
     return st.builds(RowWise, st.sampled_from([quadratic, quartic, pseudo_huber, bumpy]))
 
 
 def simple_criteria() -> st.SearchStrategy[Halting]:
-    """Halting criteria without composition."""
+    """Halting criteria without composition.
+
+    Examples:
+        >>> from energysolve import GradientNorm
+        >>> from energysolve.testing.strategies import simple_criteria
+        >>> from hypothesis import find
+        >>> type(find(simple_criteria(), lambda criterion: isinstance(criterion, GradientNorm))).__name__
+        'GradientNorm'
+    """
     return st.one_of(
         st.builds(After, st.integers(0, 12)),
         st.builds(EnergyChange, atol=tolerances()),
@@ -131,7 +182,19 @@ def simple_criteria() -> st.SearchStrategy[Halting]:
 
 
 def criteria() -> st.SearchStrategy[Halting]:
-    """Halting criteria and their compositions."""
+    """Halting criteria and their compositions.
+
+    Examples:
+        >>> from energysolve.testing import check_halting
+        >>> from energysolve.testing.strategies import criteria
+        >>> from hypothesis import given, settings
+        >>> @settings(max_examples=3, deadline=None)
+        ... @given(criteria())
+        ... def check(criterion):
+        ...     check_halting(criterion, steps=4, batch=2)
+        >>> print(check())  # nothing was found
+        None
+    """
     return st.recursive(
         simple_criteria(),
         lambda inner: st.one_of(
@@ -144,7 +207,19 @@ def criteria() -> st.SearchStrategy[Halting]:
 
 
 def optimizers() -> st.SearchStrategy[InnerOptimizer]:
-    """Inner optimizers, mostly with step sizes that suit `energies`."""
+    """Inner optimizers, mostly with step sizes that suit `energies`.
+
+    Examples:
+        >>> from energysolve.testing import check_optimizer
+        >>> from energysolve.testing.strategies import optimizers
+        >>> from hypothesis import given, settings
+        >>> @settings(max_examples=3, deadline=None)
+        ... @given(optimizers())
+        ... def check(optimizer):
+        ...     check_optimizer(optimizer, steps=2, batch=2)
+        >>> print(check())  # nothing was found
+        None
+    """
     lr = st.sampled_from([0.05, 0.01, 0.2, 0.5])
     plain = st.one_of(
         st.builds(SGD, lr),
@@ -160,7 +235,18 @@ def optimizers() -> st.SearchStrategy[InnerOptimizer]:
 def batches(
     draw: Callable[[Any], Any], *, min_batch: int = 1, max_batch: int = 4, dtype: torch.dtype = torch.float64
 ) -> Batch:
-    """Batches of every layout (dense, segment) and structure (tensor, tuple, dict), with and without scratchpad."""
+    """Batches of every layout (dense, segment) and structure (tensor, tuple, dict), with and without scratchpad.
+
+    Examples:
+        >>> from energysolve.testing.strategies import batches
+        >>> from hypothesis import given, settings
+        >>> @settings(max_examples=2, deadline=None)
+        ... @given(batches(min_batch=2))
+        ... def check(batch):
+        ...     assert batch.layout.batch >= 2
+        >>> print(check())  # nothing was found
+        None
+    """
     count = draw(st.integers(min_batch, max_batch))
     segment = draw(st.booleans())
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**16)))

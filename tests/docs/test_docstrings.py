@@ -1,15 +1,16 @@
-"""The docstring of every public name has an example, which runs and gives what it shows."""
+"""The docstring of every public name has an example, which runs and gives what it shows; so do those of methods."""
 
 import numpy as np
 import pytest
 import torch
-from docstrings import ON_RAY, check_example, public_names
+from docstrings import ON_RAY, check_example, methods_with_examples, public_names
 
 from energysolve.presets import DOMAINS
 from energysolve.pretrained import serialization
 from energysolve.pretrained.registry import ENERGIES
 
 NAMES = public_names()
+METHODS = methods_with_examples(NAMES)
 
 
 @pytest.fixture
@@ -25,9 +26,9 @@ def alone(tmp_path, monkeypatch):
         known.update(before)
 
 
-@pytest.mark.parametrize("path", sorted(set(NAMES) - set(ON_RAY)))
+@pytest.mark.parametrize("path", sorted({*NAMES, *METHODS} - {*ON_RAY}))
 def test_the_example_of_a_public_name_runs(path, alone):
-    check_example(path, NAMES[path])
+    check_example(path, {**NAMES, **METHODS}[path])
 
 
 def test_an_example_that_is_missing_or_wrong_is_found():
