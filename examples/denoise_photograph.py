@@ -48,7 +48,7 @@ loss = MinimumLoss(solver, power=1.25, pose=told)
 trainer = SupervisedTrainer(
     loss, task, batch_size=4, lr=0.06, schedule=OneCycle(), clip_norm=1.0, replay=0
 )
-trainer.fit(40)
+trainer.fit(60)
 solver = EnergySolver(
     solver.energy, init=FromInput(), halting=GradientNorm(rtol=1e-3), max_steps=100
 )

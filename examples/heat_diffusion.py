@@ -87,14 +87,13 @@ for number, (name, graph) in enumerate(graphs.items()):
 # %%
 graph, nodes = graphs["karate club"], x.batch == 0
 places = nx.spring_layout(graph, seed=3)
-figure, axes = plt.subplots(2, 1, figsize=(6, 8), layout="constrained")
-titles = {
-    "temperatures": x.temperature,
-    "after a step of the heat equation": solution.y,
-}
-for axis, (title, values) in zip(axes, titles.items(), strict=True):
+
+
+def draw(axis, title, values):
     nx.draw_networkx_edges(graph, places, ax=axis, alpha=0.3)
-    shown = nx.draw_networkx_nodes(
+    axis.set_title(title)
+    axis.axis("off")
+    return nx.draw_networkx_nodes(
         graph,
         places,
         node_color=values[nodes, 0].numpy(),
@@ -104,9 +103,12 @@ for axis, (title, values) in zip(axes, titles.items(), strict=True):
         vmax=2,
         ax=axis,
     )
-    axis.set_title(title)
-    axis.axis("off")
-figure.colorbar(shown, ax=axes, shrink=0.5)
+
+
+figure, (top, bottom) = plt.subplots(2, 1, figsize=(6, 8), layout="constrained")
+draw(top, "temperatures", x.temperature)
+shown = draw(bottom, "after a step of the heat equation", solution.y)
+figure.colorbar(shown, ax=(top, bottom), shrink=0.5)
 plt.show()
 
 # %% [markdown]

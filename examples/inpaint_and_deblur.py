@@ -57,7 +57,7 @@ trainer = SupervisedTrainer(
     clip_norm=1.0,
     replay=0,
 )
-trainer.fit(40)
+trainer.fit(80)
 
 # %% [markdown]
 # ## Its regularizer
@@ -82,7 +82,7 @@ class Regularizer(Energy):
         return self.denoising.evaluate(encoded, y) - near
 
 
-regularizer = Regularizer(denoiser.energy.double())
+regularizer = Regularizer(denoiser.energy).double()
 
 # %% [markdown]
 # ## Two data terms

@@ -71,12 +71,10 @@ for name, value in error_of.items():
     print(f"mean squared error of {name}: {value:.3f}")
 
 # %%
-first = x.view(-1, 20, 20)[0], completed.y.view(-1, 20, 20)[0]
-panels = dict(zip(("observed", "completed"), first, strict=True))
-panels["right"] = target.view(-1, 20, 20)[0]
+answers = {"observed": x, "completed": completed.y, "right": target}
 figure, axes = plt.subplots(1, 3, figsize=(7, 2.6), layout="constrained")
-for axis, (title, shown) in zip(axes, panels.items(), strict=True):
-    axis.imshow(shown.numpy(), cmap="RdBu", vmin=-2, vmax=2)
+for axis, (title, shown) in zip(axes, answers.items(), strict=True):
+    axis.imshow(shown[0].numpy(), cmap="RdBu", vmin=-2, vmax=2)
     axis.set(title=title, xticks=[], yticks=[])
 plt.show()
 

@@ -3,8 +3,8 @@
     python docs/experiments/indistinguishable.py --problems 1000 --output docs/results/indistinguishable.json
 
 Messages between nodes that start alike refine a colouring of the nodes (Weisfeiler and Leman; Xu et al., 2019, Morris
-et al., 2019). A method that answers pairs from the values of their edges and the colours of their nodes gives all pairs of
-a graph that agree in these the same answer. The best such answer is their mean, and the error is the variance about
+et al., 2019). A method that answers pairs from the values of their edges and the colours of their nodes gives all pairs
+of a graph that agree in these the same answer. The best such answer is their mean, and the error is the variance about
 it. A node with itself, for example, looks like a pair of two such nodes without an edge. Two colourings:
 
 - ``rounds``: three rounds of messages along the edges, as in the forward pass of the paper's energy;
