@@ -164,7 +164,7 @@ class Edges(NamedTuple):
         ends: two tensors ``(edges,)``, the nodes at which edges begin and end.
         values: ``(edges, 1)``, the values of the edges.
         graph: ``(nodes,)``, the graph of each node.
-        count: number of graphs.
+        graphs: number of graphs.
         known: for each layer ``(edges, channels)``, what its messages owe to the problem; None for many edges, whose
             messages are computed in chunks.
     """
@@ -172,7 +172,7 @@ class Edges(NamedTuple):
     ends: tuple[Tensor, Tensor]
     values: Tensor
     graph: Tensor
-    count: int
+    graphs: int
     known: list[Tensor] | None
 
 
@@ -236,7 +236,7 @@ class GINEEnergy(Energy):
     def evaluate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, context: Edges, y: Float[Tensor, "edges 1"]
     ) -> Float[Tensor, " batch"]:
-        ends, graph, count = context.ends, context.graph, context.count
+        ends, graph, count = context.ends, context.graph, context.graphs
         features = y.new_zeros(len(graph), 1)
         for layer, (map_nodes, (of_x, of_y, constant)) in enumerate(zip(self.nodes, self._edge_maps(), strict=True)):
             if context.known is None:
@@ -259,7 +259,8 @@ class GINEEnergy(Energy):
     def _edge_maps(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """What each layer adds to a message for the value of an edge, for its answer, and for neither: rows."""
         half, maps = self.width // 2, []
-        for layer in self.edges:  # the two linear maps one after the other are one linear map of two numbers
+        layers: list[nn.Linear] = list(self.edges)  # pyright: ignore  (a ModuleList is not generic)
+        for layer in layers:  # the two linear maps one after the other are one linear map of two numbers
             of_edge, of_answer = layer.weight[:, :half], layer.weight[:, half:]
             constant = of_edge @ self.of_edge.bias + of_answer @ self.of_answer.bias + layer.bias
             maps.append(((of_edge @ self.of_edge.weight)[:, 0], (of_answer @ self.of_answer.weight)[:, 0], constant))

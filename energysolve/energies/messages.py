@@ -59,7 +59,7 @@ class _Sum(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         sources, targets, *inputs = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return None, None, *_gradients(sources, targets, *inputs, gradient)
+            return None, None, *_gradients(sources, targets, *inputs, gradient)  # pyright: ignore[reportCallIssue]
         # This derivative is to be differentiated in turn.
         needed = ctx.needs_input_grad[2:]
         wanted = [each for each, used in zip(inputs, needed, strict=True) if used]

@@ -1,6 +1,7 @@
 """The learned filters and potentials of `FieldsEnergy`, as a figure."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib import rc_context
@@ -36,7 +37,8 @@ def draw_fields(energy: FieldsEnergy) -> Figure:
     with rc_context(STYLE):
         rows = -(-len(filters) // 6)
         figure = Figure(figsize=(8.0, 1.25 * rows + 3.2), layout="constrained")
-        above, below = figure.subfigures(2, 1, height_ratios=[1.25 * rows, 3.2])
+        parts: Any = figure.subfigures(2, 1, height_ratios=[1.25 * rows, 3.2])
+        above, below = parts
         for axes in (grid := above.subplots(rows, 6, squeeze=False)).flat:
             axes.axis("off")
         for axes, number in zip(grid.flat, weight.tolist(), strict=False):
