@@ -9,12 +9,8 @@ from mkdocs.structure.files import File
 
 import energysolve
 
-PRIVATE = (
-    *("energysolve.engine", "energysolve.experiments", "energysolve.benchmarks", "energysolve.commands"),
-    "energysolve.explore",
-)
-"""What users do not import: internals of one solve, what the paper's tables and figures are made with, the command and
-its page."""
+PRIVATE = ("energysolve.engine", "energysolve.experiments", "energysolve.benchmarks", "energysolve.commands")
+"""What users do not import: internals of one solve, what the paper's tables and figures are made with, the command."""
 
 
 class Topic(NamedTuple):
