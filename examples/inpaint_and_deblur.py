@@ -14,50 +14,16 @@ from matplotlib import pyplot as plt
 from skimage import data
 from torch.nn import functional as F
 
-from energysolve import (
-    CG,
-    LBFGS,
-    Energy,
-    EnergySolver,
-    FromInput,
-    GradientNorm,
-    Implicit,
-)
-from energysolve.energies import FieldsEnergy
+from energysolve import Energy, EnergySolver, FromInput, GradientNorm
 from energysolve.images import psnr
-from energysolve.tasks import Denoising
-from energysolve.training import MinimumLoss, OneCycle, SupervisedTrainer
 
 # %% [markdown]
 # ## A denoising energy
 #
-# A small one, trained for some seconds as [before](denoise_photograph.py).
-
+# The shipped one, [as before](denoise_photograph.py).
 
 # %%
-def told(x, target):
-    return x, (x - target).square().flatten(1).mean(1).sqrt()
-
-
-torch.manual_seed(0)
-denoiser = EnergySolver(
-    FieldsEnergy(filters=16, size=5, groups=8),
-    LBFGS(memory=5),
-    init=FromInput(),
-    halting=GradientNorm(rtol=1e-2),
-    differentiation=Implicit(CG(rtol=0.1, max_steps=60)),
-)
-loss = MinimumLoss(denoiser, power=1.25, pose=told)
-trainer = SupervisedTrainer(
-    loss,
-    Denoising(size=32),
-    batch_size=4,
-    lr=0.06,
-    schedule=OneCycle(),
-    clip_norm=1.0,
-    replay=0,
-)
-trainer.fit(80)
+denoiser = EnergySolver.from_pretrained("denoise")
 
 # %% [markdown]
 # ## Its regularizer
@@ -117,7 +83,7 @@ def blurred(x, y):
 # them.
 
 # %%
-photograph = torch.tensor(data.stereo_motorcycle()[0][90:218, 330:522]).double()
+photograph = torch.tensor(data.stereo_motorcycle()[0][100:196, 340:484]).double()
 photograph = photograph.mean(2)[None, None] / 255
 generator = torch.Generator().manual_seed(0)
 noise = torch.zeros_like(photograph).normal_(0, 2 / 255, generator=generator)
