@@ -47,7 +47,8 @@ ORDER = [
 """These come first, in this order; the others follow by name."""
 SECONDS = 600
 """The longest that a cell may take."""
-ENVIRONMENT = {"OMP_NUM_THREADS": "1"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0"}
+"""Each example computes on one core, and the processes that Ray starts are not served last."""
 log = get_plugin_logger("gallery")
 LARGEST_SVG = 300_000
 """Bytes; larger figures are shown as PNG."""
