@@ -121,7 +121,11 @@ def table(results: Path) -> str:
     levels = [level for level in LEVELS if any(level in each for each in found.values())]
     headings = ["method", *(f"{'*' * (level > TRAINED_UP_TO)}{level}" for level in levels)]
     blocks = ["# Table 5: images with noise", _INTRODUCTION, "## Peak signal-to-noise ratio, in decibels"]
-    published = [[f"{name} (published, BSD68)", *(each.get(k) for k in levels)] for name, each in PUBLISHED.items()]
+    published = [
+        [f"{name} (published, BSD68)", *(f"{each[k]:.2f}" if k in each else None for k in levels)]
+        for name, each in PUBLISHED.items()
+        if any(k in each for k in levels)
+    ]
     blocks.append(markdown(headings, [*published, *_rows(found, levels, "psnr", 2)]))
     blocks += ["## Structural similarity", markdown(headings, _rows(found, levels, "ssim", 3))]
     blocks += ["## Evaluations of the energy", markdown(headings, _rows(found, levels, "evaluations", 1))]
