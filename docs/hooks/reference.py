@@ -114,13 +114,6 @@ TOPICS = (
         ("energysolve.landscape", "energysolve.landscape.figures"),
     ),
     Topic(
-        "explore",
-        "Explorer",
-        "The landscape of an energy and the descents on it, in the browser. Needs the extra `explore`; on the command "
-        "line, `energysolve explore`.",
-        ("energysolve.explore",),
-    ),
-    Topic(
         "streaming",
         "Files and clusters",
         "Files of problems and of answers that are larger than memory, and Ray for many cores or machines.",
