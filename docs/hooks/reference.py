@@ -9,7 +9,7 @@ from mkdocs.structure.files import File
 
 import energysolve
 
-PRIVATE = ("energysolve.engine", "energysolve.experiments", "energysolve.benchmarks", "energysolve.commands")
+PRIVATE = tuple(f"energysolve.{part}" for part in ("engine", "experiments", "benchmarks", "commands", "explore"))
 """What users do not import: internals of one solve, what the paper's tables and figures are made with, the command."""
 
 
