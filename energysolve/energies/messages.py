@@ -37,7 +37,10 @@ def messages_at_once(
     ends: tuple[Tensor, Tensor], features: Tensor, given: Tensor, slopes: Tensor, constant: Tensor
 ) -> Tensor:
     """`sum_of_messages` with all messages in memory."""
-    messages = (torch.addmm(constant, given, slopes) + features.index_select(0, ends[0])).relu()
+    messages = given[:, :1] * slopes[0] + constant
+    for column in range(1, len(slopes)):
+        messages = torch.addcmul(messages, given[:, column : column + 1], slopes[column])
+    messages = (messages + features.index_select(0, ends[0])).relu()
     return features.new_zeros(len(features), slopes.shape[1]).index_add(0, ends[1], messages)
 
 
@@ -92,8 +95,14 @@ def _gradients(
 def _chunks(
     sources: Tensor, features: Tensor, given: Tensor, slopes: Tensor, constant: Tensor
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Slices of the edges and their messages ``(chunk, channels)``."""
+    """Slices of the edges and their messages ``(chunk, channels)``.
+
+    Number by number, not as a product of matrices, whose rounding depends on the number of edges: a message near zero
+    would be there or not there.
+    """
     for first in range(0, len(given), CHUNK):
         chunk = slice(first, first + CHUNK)
-        messages = torch.addmm(constant, given[chunk], slopes)
+        messages = (given[chunk, :1] * slopes[0]).add_(constant)
+        for column in range(1, len(slopes)):
+            messages.addcmul_(given[chunk, column : column + 1], slopes[column])
         yield chunk, messages.add_(features.index_select(0, sources[chunk])).relu_()

@@ -132,7 +132,6 @@ def _domain(
     best: Preset,
     errors: Mapping[str, Any],
     kinds: Any = None,
-    network: Mapping[str, Any] | None = None,
 ) -> Domain:
     return Domain(
         name=name,
@@ -142,9 +141,7 @@ def _domain(
         task_of=_task_of(kind, bounded=best.settings["bounded"]),
         presets={
             "paper": replace(paper(_network, _NETWORK, **_TEST), in_use=_at_test_time),
-            "tuned": replace(
-                tuned(_network, _NETWORK, **{"iterations": 2000, **_TEST, **(network or {})}), in_use=_at_test_time
-            ),
+            "tuned": replace(tuned(_network, _NETWORK, iterations=2000, **_TEST), in_use=_at_test_time),
             "best": best,
         },
         paper=errors,
@@ -163,7 +160,6 @@ EDGE_COPY = _domain(
     # The answer is linear in the problem: steps of size 1 arrive at once, and wide networks are learned more exactly.
     _best(2000, width=128, messages=1, steps=2, tracked=2, step_size=1.0, test_from_edges=False, lr=5e-3),
     _errors((0.3016, 0.3124), (0.3015, 0.3113), (0.3053, 0.4409), (0.6163, 0.6498), (0.0019, 0.0019)),
-    network={"iterations": 10_000, "lr": 1.5e-3},  # a fine copy takes many iterations
 )
 COMPONENTS = _domain(
     "components",
