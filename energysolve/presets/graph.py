@@ -126,12 +126,7 @@ def _errors(feedforward: Any, recurrent: Any, programmatic: Any, iterative: Any,
 
 
 def _domain(
-    name: str,
-    title: str,
-    kind: Callable[..., GraphTask],
-    best: Preset,
-    errors: Mapping[str, Any],
-    kinds: Any = None,
+    name: str, title: str, kind: Callable[..., GraphTask], best: Preset, errors: Mapping[str, Any], kinds: Any = None
 ) -> Domain:
     return Domain(
         name=name,
