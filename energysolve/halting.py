@@ -1,7 +1,7 @@
 """Halting criteria and their algebra.
 
-A criterion sees every iterate, numbered from 0 (the initial point), and fires or not for each sample separately. It is
-stateless; the loop carries what it remembers between iterates.
+A criterion sees every iterate, numbered from 0 (the initial point), and fires or not for each sample separately. The
+loop carries what it remembers.
 """
 
 import math
@@ -21,7 +21,7 @@ from .solution import StepInfo, gradient_norms
 class Halting(ABC):
     """A halting criterion. Subclasses override `fires`, or `init` and `update` if they need memory.
 
-    Criteria combine: ``a | b`` fires where either fires, ``a & b`` where both fire at the same iterate, and
+    ``a | b`` fires where either fires, ``a & b`` where both fire at the same iterate, and
     ``a.patience(n)`` where ``a`` has fired at ``n`` iterates in a row.
 
     Examples:
@@ -46,10 +46,7 @@ class Halting(ABC):
         return self.fires(info), state
 
     def earliest(self) -> float:
-        """The first iterate at which the criterion can fire; infinite if it never fires.
-
-        Override it so that `Truncated` can skip the bookkeeping for samples that halt early. 0 is always correct.
-        """
+        """The first iterate at which it can fire, or infinity: spares `Truncated` work. 0 is always correct."""
         return 0.0
 
     def witness(self) -> "Halting":
@@ -68,6 +65,9 @@ class Halting(ABC):
 
     def __and__(self, other: "Halting") -> "Both":
         return Both(self, other) if isinstance(other, Halting) else NotImplemented
+
+    def __bool__(self) -> bool:
+        raise TypeError("Combine criteria with | and &: `or` and `and` would drop one. Test with `is None`.")
 
 
 @dataclass(frozen=True)

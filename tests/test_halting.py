@@ -143,3 +143,9 @@ def test_norms_at_iterate_0():
     assert info.step_norm.tolist() == [math.inf]
     moved = info._replace(previous=(torch.tensor([[3.0, 4.0]]), torch.tensor([1.0])))
     assert moved.step_norm.tolist() == [5.0]
+
+
+def test_or_and_and_drop_no_criterion():
+    for combine in (lambda a, b: a or b, lambda a, b: a and b, lambda a, b: not a):
+        with pytest.raises(TypeError, match=r"with \| and &"):
+            combine(GradientNorm(1e-3), Never())

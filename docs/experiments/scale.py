@@ -58,7 +58,13 @@ def write_progress(found):
 
 def bowl(energy, halting=None, steps=60):
     """A solver of a quadratic."""
-    return EnergySolver(energy, SGD(0.2), init=Uniform((DIM,)), halting=halting or GradientNorm(1e-3), max_steps=steps)
+    return EnergySolver(
+        energy,
+        SGD(0.2),
+        init=Uniform((DIM,)),
+        halting=GradientNorm(1e-3) if halting is None else halting,
+        max_steps=steps,
+    )
 
 
 def write_problems(path, rows, block=10_000):

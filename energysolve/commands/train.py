@@ -78,7 +78,9 @@ def train(
         bool | None, Option("--standardized/--no-standardized", help="Standardize problems.")
     ] = None,
     start: Annotated[str | None, Option(help="Initial weights and answers: paper or probes.")] = None,
-    test_step_size: Annotated[float | None, Option(help="Step size of the saved solver.")] = None,
+    test_step_size: Annotated[
+        float | None, Option(help="Step size of the saved solver; by default in the preset's ratio to --step-size.")
+    ] = None,
     test_max_steps: Annotated[int | None, Option(min=0, help="Maximum number of steps of the saved solver.")] = None,
     test_atol: Annotated[float | None, Option(help="Energy tolerance of the saved solver.")] = None,
     test_patience: Annotated[
@@ -119,6 +121,10 @@ def _changed(preset: Preset, settings: dict[str, Any]) -> Preset:
         if name not in _SCHEDULES:
             raise ValueError(f"Unknown schedule {name!r}; the schedules are: {', '.join(_SCHEDULES)}.")
         settings["schedule"] = _SCHEDULES[name]()
+    step_size, test = settings["step_size"], "test_step_size"
+    if step_size is not None and settings[test] is None and {"step_size", test} <= preset.settings.keys():
+        # Energies are learned for the size of the steps of training; those at test time keep their ratio to it.
+        settings[test] = step_size * preset.settings[test] / preset.settings["step_size"]
     return preset.changed(settings)
 
 

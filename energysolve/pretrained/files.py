@@ -251,7 +251,8 @@ def _build(folder: Path, config: Mapping[str, Any], cls: type[nn.Module] | None)
         raise ValueError(
             f"{folder} holds weights of the energy {name!r}, which is not a registered class ({', '.join(ENERGIES)}). "
             "Pass energy=, the class or an instance of the same architecture, or register the class with "
-            "energysolve.pretrained.register_energy."
+            "energysolve.pretrained.register_energy. On the command line, solve takes it as --energy "
+            "package.module:Class, and explore a solver that is loaded so as package.module:solver."
         )
     if not isinstance(arguments, dict):
         raise ValueError(

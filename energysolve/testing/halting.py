@@ -39,7 +39,10 @@ def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> Non
         ...
         AssertionError: At iterate 0 the criterion returned torch.bool of shape (); expected ... tensor of shape (6,)...
     """
-    assert isinstance(criterion, Halting), f"Expected a Halting, got {criterion!r}. Did you forget @halting?"
+    assert isinstance(criterion, Halting), (
+        f"Expected a Halting, got {criterion!r}. Did you forget @halting, or to pass an instance of a class?"
+    )
+    kept = dict(vars(criterion)) if hasattr(criterion, "__dict__") else {}
     for infos in (list(_descent(steps, batch, lr)) for lr in (0.05, 0.6)):
         decisions = _decide(criterion, infos)
         for step, fires in enumerate(decisions):
@@ -65,6 +68,13 @@ def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> Non
                     f"At iterate {step} the decision on sample {sample} differs alone and in a batch. Use no mean, max "
                     "or norm over the batch: every quantity in StepInfo has one value per sample.",
                 )
+    now = dict(vars(criterion)) if hasattr(criterion, "__dict__") else {}
+    changed = [name for name in kept | now if name not in now or kept.get(name, now) is not now[name]]
+    require(
+        not changed,
+        f"The criterion changed its attribute {', '.join(changed)}. Keep no state on the object: return it from "
+        "update(info, state), and start from init(energy).",
+    )
 
 
 def _descent(steps: int, batch: int, lr: float) -> Iterator[StepInfo]:

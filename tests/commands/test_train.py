@@ -2,9 +2,11 @@
 
 import re
 
+import pytest
 import torch
 
 from energysolve import SGD, EnergyChange, EnergySolver, Uniform
+from energysolve.presets import DOMAINS
 from energysolve.pretrained.files import read_config
 from energysolve.training import Cosine, TrainingConfig
 
@@ -102,3 +104,12 @@ def test_presets_and_settings(run, tmp_path):
     rows = (tmp_path / "new" / "progress.csv").read_text().splitlines()
     assert rows[0].startswith("iteration,loss,lr,same/error")
     assert [row.partition(",")[0] for row in rows[1:]] == ["1", "2", "2", "3"]
+
+
+def test_the_step_size_at_test_time_keeps_its_ratio_to_that_of_training(run, tmp_path):
+    ratio = DOMAINS["addition"].preset("tuned").settings["test_step_size"] / 100
+    both = ["--step-size", "1", "--test-step-size", "3"]
+    for given, expected in ((["--step-size", "0.5"], 0.5 * ratio), (both, 3.0)):
+        code, _, err = run("train", "addition", *SMALL, "--iterations", "1", *given, "--output", "new", "--overwrite")
+        assert code == 0, err
+        assert EnergySolver.from_pretrained(tmp_path / "new").optimizer.lr == pytest.approx(expected)

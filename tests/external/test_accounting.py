@@ -52,8 +52,9 @@ class Counting(Energy):
 
 def counts(differentiation=None, halting=None, max_steps=7):
     energy = Counting()
+    halting = Never() if halting is None else halting
     options = {} if differentiation is None else {"differentiation": differentiation}
-    solver = EnergySolver(energy, SGD(0.1), halting=halting or Never(), max_steps=max_steps, **options)
+    solver = EnergySolver(energy, SGD(0.1), halting=halting, max_steps=max_steps, **options)
     solution = solver.minimize(torch.ones(3, 2), torch.zeros(3, 2))
     return energy.evaluated, energy.encoded, int(solution.steps.max())
 

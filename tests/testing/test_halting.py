@@ -155,3 +155,16 @@ def test_steps_and_batch_are_how_far_it_looks():
     faulty(Early(21, 30), "fired at iterate 21", steps=21)
     check_halting(Early(21, 30), steps=20)
     faulty(halting(lambda info: info.energy.mean() < 1), "(3,)", batch=3)
+
+
+def test_memory_on_the_object():
+    """Even where it changes no decision of the checked descents."""
+
+    class Counting(Halting):
+        calls = 0
+
+        def fires(self, info):
+            self.calls += 1
+            return info.energy < 1
+
+    faulty(Counting(), "changed its attribute calls", "return it from update")
