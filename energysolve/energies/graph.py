@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from ..checks import check_whole
 from ..energy import Energy, LeastSquares
 from ..layout import Layout, layout_of
-from .messages import CHUNK, sum_of_messages
+from .messages import MANY, sum_of_messages
 
 
 class Pairs(NamedTuple):
@@ -229,7 +229,7 @@ class GINEEnergy(Energy):
             ValueError: if ``edge_attr`` is not one number for each edge.
         """
         index, values = x["edge_index"], _edge_values(x)
-        many = len(values) > CHUNK and not torch.compiler.is_compiling()
+        many = len(values) > MANY and not torch.compiler.is_compiling()
         known = None if many else [values * of_x + constant for of_x, _, constant in self._edge_maps()]
         return Edges((index[0], index[1]), values, x["batch"], x.num_graphs, known)
 

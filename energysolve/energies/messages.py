@@ -7,8 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-CHUNK = 16_384
-"""Edges whose messages are held at a time. With more edges in a graph, most of a step would go into fresh memory."""
+MANY = 16_384
+"""Edges from which on messages are summed in chunks: most of a step would go into fresh memory for them."""
+CHUNK = 4096
+"""Edges whose messages are held at a time, which fit into a cache."""
 
 
 def sum_of_messages(

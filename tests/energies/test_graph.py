@@ -79,7 +79,7 @@ def test_many_edges_have_the_energy_and_the_derivatives_of_few(monkeypatch):
     variables = [y, *energy.parameters()]
     expected = energy(x, y)
     derivatives = torch.autograd.grad(expected.square().sum(), variables)
-    monkeypatch.setattr("energysolve.energies.graph.CHUNK", 2)
+    monkeypatch.setattr("energysolve.energies.graph.MANY", 2)
     monkeypatch.setattr("energysolve.energies.messages.CHUNK", 2)
     assert energy.encode(x).known is None
     found = energy(x, y)
