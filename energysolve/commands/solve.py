@@ -1,6 +1,7 @@
 """``energysolve solve``."""
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -213,7 +214,8 @@ def _solve_file(
                 with command_errors(ValueError, prefix=f"{problems.path}: "):
                     solver = domain.at_size(solver.suited(source), problems.row_shape)
                 measures = domain.checks(solver)
-            summary = solve_file(solver, problems, output, progress=bar, measures=measures, **options)
+            with _errors_of_energy(solver, domain, problems):
+                summary = solve_file(solver, problems, output, progress=bar, measures=measures, **options)
     except KeyboardInterrupt:
         bar.stop()
         console.print(
@@ -226,6 +228,15 @@ def _solve_file(
     console.print("\n".join([*lines, f"Saved {output}"]), soft_wrap=True, highlight=False)
     if not summary.converged + summary.stalled:
         raise typer.Exit(1)
+
+
+def _errors_of_energy(
+    solver: EnergySolver, domain: Domain | None, problems: ProblemFile
+) -> AbstractContextManager[None]:
+    """Says which file a user's energy fails on; it may not be made for problems of that shape."""
+    kinds = (RuntimeError, IndexError, TypeError) if domain is None else ()
+    name, shape = type(solver.energy).__name__, tuple(problems.row_shape)
+    return command_errors(*kinds, prefix=f"{problems.path}: the energy {name} failed on problems of shape {shape}: ")
 
 
 def _complete(

@@ -42,10 +42,11 @@ def comparison(evaluations: Sequence[Performance]) -> list[str]:
     lines = []
     for other in others:
         harder = other.statistics()["mean"]
-        verdict = "as many steps" if harder == mean else f"{'more' if harder > mean else 'fewer'} steps"
+        same = f"{harder:.1f}" == f"{mean:.1f}"  # as printed
+        verdict = "as many steps" if same else f"{'more' if harder > mean else 'fewer'} steps"
         lines.append(
             f"At the same tolerance, the {other.difficulty!r} problems took {verdict} on average "
-            f"{'as' if harder == mean else 'than'} the {easy.difficulty!r} ones: {harder:.1f} against {mean:.1f}."
+            f"{'as' if same else 'than'} the {easy.difficulty!r} ones: {harder:.1f} against {mean:.1f}."
         )
     return lines
 
@@ -82,7 +83,8 @@ def _summary_table(evaluations: Sequence[Performance], paper: Mapping[str, float
     table = plain_table()
     table.add_column("\nproblems")
     floors = list(dict.fromkeys(name for each in evaluations for name in each.floors))
-    for heading in ("\nerror", "paper's\nIREM", *map(_two_lines, floors), "con-\nverged"):
+    table.add_column("\nerror", justify="right", min_width=8)
+    for heading in (*(["paper's\nIREM"] if paper else []), *map(_two_lines, floors), "con-\nverged"):
         table.add_column(heading, justify="right")
     for heading in ("steps:\nmean", "\nmedian", "\nmin", "\nmax"):
         table.add_column(heading, justify="right")
@@ -92,7 +94,7 @@ def _summary_table(evaluations: Sequence[Performance], paper: Mapping[str, float
         table.add_row(
             evaluation.difficulty,
             f"{evaluation.error:.2e}",
-            "-" if reported is None else f"{reported:.1e}",
+            *(["-" if reported is None else f"{reported:.1e}"] if paper else []),
             *(f"{evaluation.floors[name]:.3g}" if name in evaluation.floors else "-" for name in floors),
             f"{evaluation.converged:.1%}",
             f"{steps['mean']:.1f}",

@@ -1,13 +1,18 @@
 """``energysolve solve``."""
 
+import importlib
 import json
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
-from energysolve import SGD, EnergySolver, MLPEnergy, Status, Uniform
+from energysolve import SGD, EnergySolver, MLPEnergy, Status, Uniform, Zeros
+from energysolve.evaluation.evaluate import evaluate
+from energysolve.evaluation.report import print_evaluations
 from energysolve.seeding import stream
+from energysolve.tasks import Inverse
 
 
 def test_solve_prints_and_saves(run, model, tmp_path):
@@ -186,3 +191,35 @@ def test_an_output_that_cannot_be_written_is_one_line(run, model, tmp_path):
     code, _, err = run("solve", "addition", "--model", model, "--output", "file")
     assert code == 1
     assert err.count("\n") == 1
+
+
+def test_a_file_that_a_users_energy_is_not_made_for(run, tmp_path, monkeypatch):
+    (tmp_path / "pairs_energy.py").write_text(
+        "from energysolve import Energy\n"
+        "class Pairs(Energy):\n"
+        "    def encode(self, x):\n"
+        "        return x.reshape(len(x), -1, 2)\n"
+        "    def evaluate(self, context, y):\n"
+        "        return (context - y[:, None]).square().sum((1, 2))\n"
+        "    def config(self):\n"
+        "        return {}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    pairs = importlib.import_module("pairs_energy").Pairs()
+    EnergySolver(pairs, init=Zeros((2,))).save_pretrained(tmp_path / "pairs")
+    options = ("--model", "pairs", "--energy", "pairs_energy:Pairs", "--output", "a.csv", "--overwrite")
+    for columns, expected in ((6, 0), (5, 1)):
+        np.savetxt(tmp_path / "p.csv", np.arange(2.0 * columns).reshape(2, -1), delimiter=",")
+        code, _, err = run("solve", *options, "--input", "p.csv")
+        assert (code != 0) == expected, err
+    assert "p.csv: the energy Pairs failed on problems of shape (5,): " in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+def test_users_tasks_have_no_column_of_the_paper(capsys):
+    solver = EnergySolver.from_pretrained("inverse")
+    found = evaluate(solver, Inverse(), "same", 4, torch.Generator().manual_seed(0))
+    for paper, expected in (({}, False), ({"same": 0.1}, True)):
+        print_evaluations(Console(width=80), [found], paper, "error")
+        assert ("paper's" in capsys.readouterr().out) == expected
