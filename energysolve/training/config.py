@@ -90,7 +90,7 @@ class TrainingConfig:
         unknown = sorted(set(changes) - {each.name for each in fields(self)})
         if unknown:
             known = ", ".join(each.name for each in fields(self))
-            raise TypeError(f"There is no setting {', '.join(unknown)}; the settings of training are {known}.")
+            raise TypeError(f"This trainer has no setting {', '.join(unknown)}; its settings are {known}.")
         return replace(self, **changes)
 
     def changes(self) -> dict[str, Any]:
