@@ -46,7 +46,7 @@ class Halting(ABC):
         return self.fires(info), state
 
     def earliest(self) -> float:
-        """The first iterate at which it can fire, or infinity: spares `Truncated` work. 0 is always correct."""
+        """The first iterate at which it can fire, or infinity. 0 is always right; a later one saves work."""
         return 0.0
 
     def witness(self) -> "Halting":

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 MANY = 16_384
-"""Edges from which on messages are summed in chunks: most of a step would go into fresh memory for them."""
+"""With more edges, messages are summed in chunks: allocating memory for all of them would take most of a step."""
 CHUNK = 4096
-"""Edges whose messages are held at a time, which fit into a cache."""
+"""Edges in a chunk; their messages fit into the processor's cache."""
 
 
 def sum_of_messages(
@@ -85,8 +85,8 @@ def _gradients(
     """Those of features, values, slopes and constant."""
     of_features, of_given, of_slopes, of_constant = map(torch.zeros_like, (features, given, slopes, constant))
     for chunk, messages in _chunks(sources, features, given, slopes, constant):
-        # Where a message is zero, its derivative is zero, too, as torch's relu has it.
-        each = gradient.index_select(0, targets[chunk]).mul_(messages.sign_())
+        # Where a message is zero or NaN, its derivative is zero, as torch's relu has it.
+        each = gradient.index_select(0, targets[chunk]).mul_(messages > 0)
         of_features.index_add_(0, sources[chunk], each if features.shape[1] > 1 else each.sum(1, keepdim=True))
         of_given[chunk] = each @ slopes.mT
         of_slopes.addmm_(given[chunk].mT, each)
@@ -99,8 +99,8 @@ def _chunks(
 ) -> Iterator[tuple[slice, Tensor]]:
     """Slices of the edges and their messages ``(chunk, channels)``.
 
-    Number by number, not as a product of matrices, whose rounding depends on the number of edges: a message near zero
-    would be there or not there.
+    Computed entry by entry: a product of matrices rounds differently for other numbers of edges, which would turn
+    messages near zero on or off.
     """
     for first in range(0, len(given), CHUNK):
         chunk = slice(first, first + CHUNK)
