@@ -16,6 +16,7 @@ from ..checks import check_nonnegative, check_whole
 from ..energy import Energy, Normalized
 from ..images.problems import noisy_images
 from .noise import NoiseLevel
+from .potentials import sum_of_potentials
 
 _BLOCK = 4
 """Filters are evaluated on blocks of this many pixels a side as channels: convolutions of one channel are slow."""
@@ -166,14 +167,8 @@ class FieldsEnergy(Energy):
         if y.shape != context.image.shape:
             raise ValueError(f"expected answers {tuple(context.image.shape)} like the images, got {tuple(y.shape)}.")
         y = y / _over(context.unit)
-        responses = _responses(y, context.filters, self.size)
-        # Potentials are constant from b on; below, H(r) - b H(r / b) = (1 - 1 / b) q / 2 - max(r - 1, 0)^2 / 2.
-        pooled = torch.minimum(context.mixing @ responses.square(), context.ends.square())
-        beyond = pooled.clamp(min=1).sqrt() - 1  # in this order, for a finite derivative at 0
-        potential = context.near * pooled - context.weights * beyond.square()
-        if context.inside is not None:
-            potential = potential * context.inside
-        energy = (y - context.image).square().flatten(1).sum(1) / 2 + potential.flatten(1).sum(1)
+        potentials = sum_of_potentials(_in_blocks(y, self.size), *context[2:])
+        energy = (y - context.image).square().flatten(1).sum(1) / 2 + potentials
         return energy * context.unit.square()
 
     def config(self) -> dict[str, Any]:
@@ -249,14 +244,13 @@ def _on_blocks(filters: Tensor) -> Tensor:
     return torch.stack(shifted).permute(0, 1, 3, 5, 2, 4).reshape(_BLOCK**2 * count, _BLOCK**2, blocks, blocks)
 
 
-def _responses(y: Tensor, filters: Tensor, size: int) -> Tensor:
-    """The responses of all filters at all pixels of the mirrored images, ``(batch, 16, filters, blocks)``."""
-    reach, blocks = size // 2, filters.shape[-1]
+def _in_blocks(y: Tensor, size: int) -> Tensor:
+    """The mirrored images with the pixels of blocks as channels, as far as filters of a size reach."""
+    reach = size // 2
     padded = _mirrored(_mirrored(y, reach, 2), reach, 3)
-    fill = [_BLOCK * (-(-side // _BLOCK) + blocks - 1) - side - 2 * reach for side in y.shape[-2:]]
-    padded = F.pad(padded, (0, fill[1], 0, fill[0]))
-    responses = F.conv2d(F.pixel_unshuffle(padded, _BLOCK), filters)
-    return responses.reshape(len(y), _BLOCK**2, -1, responses.shape[-2] * responses.shape[-1])
+    around = (size + _BLOCK - 1) // _BLOCK - 1
+    fill = [_BLOCK * (-(-side // _BLOCK) + around) - side - 2 * reach for side in y.shape[-2:]]
+    return F.pixel_unshuffle(F.pad(padded, (0, fill[1], 0, fill[0])), _BLOCK)
 
 
 def _mirrored(y: Tensor, reach: int, axis: int) -> Tensor:
