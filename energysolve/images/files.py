@@ -78,6 +78,7 @@ def write_image(pixels: np.ndarray, path: str | Path) -> None:
 
     Raises:
         ImportError: if Pillow or tifffile is not installed.
+        TypeError: if the pixels are no NumPy array, such as the path in their place.
         ValueError: if files of that kind cannot hold the image; the message names a kind that can.
 
     Examples:
@@ -87,6 +88,8 @@ def write_image(pixels: np.ndarray, path: str | Path) -> None:
         >>> float(read_image("answers/image.tif").pixels.max())
         0.25
     """
+    if not isinstance(pixels, np.ndarray):
+        raise TypeError(f"write_image(pixels, path) needs a NumPy array as pixels, got {type(pixels).__name__}.")
     path = Path(path)
     check_writable(path, pixels)
     buffer = io.BytesIO()

@@ -175,3 +175,9 @@ def test_what_cannot_be_written_is_told(name, pixels, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         write_image(pixels, tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_exchanged_arguments_are_named(tmp_path):
+    unchecked = getattr(write_image, "__wrapped__", write_image)  # in tests, jaxtyping checks annotations first
+    with pytest.raises(TypeError, match=r"needs a NumPy array as pixels, got str"):
+        unchecked(str(tmp_path / "a.png"), WORDS)
