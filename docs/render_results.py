@@ -12,6 +12,7 @@ written by its benchmark; ``mutation``, written by ``docs/experiments/mutation.p
 
 import json
 import re
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,7 @@ def paper(folder: Path) -> str:
     for name, title in (("psnr", "Quality of images against steps"), ("filters", "Learned filters and potentials")):
         found = sorted(folder.glob(f"{name}-*.svg"))
         blocks += [f"## {title}"] * bool(found) + [f"![{title}: {path.stem}](results/{path.name})" for path in found]
+    blocks += [noisier(result, folder / "denoising") for _, result in load(folder, "noisier")]
     if (folder / "sizes.json").exists():
         blocks += ["## Error against the size of graphs", "![Error against size](results/sizes.svg)"]
         blocks.append(sizes(json.loads((folder / "sizes.json").read_text())))
@@ -292,6 +294,22 @@ def sizes(result: dict[str, Any]) -> str:
                 rows.append([task, kind, nodes, each["problems"], *numbers, f"{each['steps']['mean']:.1f}"])
     preset, closing = result["preset"], "An answer counts as right within 1/2, that is after rounding for components."
     return "\n".join([markdown(headings, rows), "", f"`{preset}` settings, seed 0. {closing} {origin(result)}"])
+
+
+def noisier(result: dict[str, Any], shipped: Path) -> str:
+    """What training on higher noise levels would gain there, as Markdown."""
+    rows = []
+    for level, found in result["levels"].items():
+        unseen = json.loads((shipped / f"best-told-{level}.json").read_text())["images"]
+        gains = [value - unseen[name]["psnr"] for name, value in found.items()]
+        mean, error = statistics.mean(gains), statistics.stdev(gains) / len(gains) ** 0.5
+        rows.append([level, f"{statistics.mean(found.values()):.2f}", f"{mean:+.3f} ± {error:.3f}", len(gains)])
+    introduction = (
+        "## Noise that training never saw\n\nThe energy of `best` knows noise of levels up to 55. Trained for "
+        f"{result['iterations']:,} further iterations with levels up to {result['most']}, and told the level:"
+    )
+    headings = ["noise level", "PSNR", "over the energy of Table 5 (± standard error)", "images"]
+    return "\n\n".join([introduction, markdown(headings, rows), origin(result)])
 
 
 def directed(result: dict[str, Any]) -> str:
