@@ -1,12 +1,13 @@
 """The targets for the results, and whether they are met."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from energysolve.experiments import table3
+from energysolve.experiments import table3, table5
 from energysolve.experiments.runs import Laboratory
 from energysolve.experiments.table3 import TABLE3
 from energysolve.experiments.table4 import TABLE4
@@ -38,6 +39,8 @@ _RATIOS: dict[tuple[str, str], dict[str, float]] = {
 }
 """The largest mean error over that of copying, on the same problems."""
 _COMPOSITION = {"paper": {2: 0.0018, 5: 0.012, 10: 0.075}, "tuned": {2: 2e-4, 5: 8e-4, 10: 4e-3}}
+_PAPER_IMAGES = {45: 0.6, 55: 0.6, 65: 0.0, 75: 0.0}
+"""The largest loss against the paper's peak signal-to-noise ratio, by noise level."""
 _BASELINES = 1.25
 """The largest errors of the other methods, relative to the paper's."""
 _RISE = 1.01
@@ -76,6 +79,7 @@ def targets(results: Path) -> Iterator[Target]:
             elif preset == "paper":
                 yield from _of_baselines(task, method, runs)
     yield from _of_step_sizes(results)
+    yield from _of_images(results)
 
 
 def report(results: Path) -> str:
@@ -159,6 +163,45 @@ def _of_step_sizes(results: Path) -> Iterator[Target]:
                 paper = table3.spread([errors[difficulty] for errors in TABLE3.values()])
                 name = f"step sizes of training, energy {energy}: largest error over the smallest, {difficulty}"
                 yield Target(name, ours, paper)
+
+
+def _of_images(results: Path) -> Iterator[Target]:
+    """Quality that is lost against others, in decibels."""
+    psnr = {
+        method: {
+            level: {name: each["psnr"] for name, each in result["images"].items()} for level, result in some.items()
+        }
+        for method, some in table5.recorded(results).items()
+    }
+    for ours, other, limit in (("best-told", "bm3d", 0.0), ("best", "best-told", 0.1)):
+        for level in sorted(psnr.get(ours, {}).keys() & psnr.get(other, {}).keys()):
+            lost = _mean(psnr[other][level]) - _mean(psnr[ours][level])
+            what = f"{table5.title_of(ours)}: loss against {table5.title_of(other)}, noise level {level}"
+            yield Target(what, lost, limit)
+    for level, limit in _PAPER_IMAGES.items():
+        if level in psnr.get("paper", {}):
+            lost = table5.PUBLISHED["IREM"][level] - _mean(psnr["paper"][level])
+            yield Target(f"{table5.title_of('paper')}: loss against the published, noise level {level}", lost, limit)
+    for path in results.glob("noisier.json"):
+        for level, found in json.loads(path.read_text())["levels"].items():
+            lost = _mean(found) - _mean(psnr["best-told"][int(level)])
+            what = f"{table5.title_of('best-told')}: loss against training on the level, noise level {level}"
+            yield Target(what, lost, 0.15)
+    for preset, limit in (("best", 0.05), ("paper", 0.1)):
+        for path in results.glob(f"psnr-{preset}.json"):
+            for level, found in json.loads(path.read_text())["levels"].items():
+                best = max(found["psnr_by_step"])
+                name = f"{table5.title_of(preset)}: loss against the best step, noise level {level}"
+                yield Target(f"{name}, at the minimum", best - found["psnr_by_step"][-1], limit)
+                yield Target(f"{name}, where the solver stops", best - found["psnr"], limit)
+    for path in results.glob("denoising-speed.json"):
+        found = json.loads(path.read_text())
+        yield Target("a photograph of 512 x 512: time over that of BM3D", found["ratio"], 2.0)
+        yield Target("a photograph of 512 x 512: evaluations", found["evaluations"], 60)
+
+
+def _mean(images: dict[str, float]) -> float:
+    return fmean(images.values())
 
 
 def _error(difficulty: str) -> Callable[[dict[str, Any]], float]:

@@ -167,6 +167,7 @@ class Edges(NamedTuple):
         graphs: number of graphs.
         known: for each layer ``(edges, channels)``, what its messages owe to the problem; None for many edges, whose
             messages are computed in chunks.
+        share: ``(nodes, 1)``, the weight of a message in the mean; None where messages are summed.
     """
 
     ends: tuple[Tensor, Tensor]
@@ -174,6 +175,7 @@ class Edges(NamedTuple):
     graph: Tensor
     graphs: int
     known: list[Tensor] | None
+    share: Tensor | None
 
 
 class GINEEnergy(Energy):
@@ -191,9 +193,11 @@ class GINEEnergy(Energy):
         width: channels of the hidden layers; 128 in the paper.
         layers: number of GINEConv layers; 3 in the paper.
         scale: constant factor of the energy.
+        aggregation: ``"sum"`` of the messages to a node, the paper's, or their ``"mean"``, which stays in the range
+            that training knows when graphs grow.
 
     Raises:
-        ValueError: for a size that is not a whole number of 1 or more.
+        ValueError: for a size that is not a whole number of 1 or more, or an unknown aggregation.
 
     Examples:
         >>> import torch
@@ -209,10 +213,13 @@ class GINEEnergy(Energy):
         torch.Size([6, 1])
     """
 
-    def __init__(self, width: int = 128, layers: int = 3, scale: float = 1.0):
+    def __init__(self, width: int = 128, layers: int = 3, scale: float = 1.0, aggregation: str = "sum"):
         super().__init__()
         check_whole("GINEEnergy", least=2, width=width)
         check_whole("GINEEnergy", least=1, layers=layers)
+        if aggregation not in ("sum", "mean"):
+            raise ValueError(f"GINEEnergy expects aggregation to be 'sum' or 'mean', got {aggregation!r}.")
+        self.aggregation = aggregation
         self.width, self.layers, self.scale = width, layers, float(scale)
         self.of_edge = nn.Linear(1, width // 2)
         self.of_answer = nn.Linear(1, width - width // 2)
@@ -231,7 +238,11 @@ class GINEEnergy(Energy):
         index, values = x["edge_index"], _edge_values(x)
         many = len(values) > MANY and not torch.compiler.is_compiling()
         known = None if many else [values * of_x + constant for of_x, _, constant in self._edge_maps()]
-        return Edges((index[0], index[1]), values, x["batch"], x.num_graphs, known)
+        share = None
+        if self.aggregation == "mean":
+            arriving = torch.bincount(index[1], minlength=len(x["batch"]))
+            share = arriving.clamp(min=1).to(values.dtype).reciprocal().unsqueeze(1)
+        return Edges((index[0], index[1]), values, x["batch"], x.num_graphs, known, share)
 
     def evaluate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, context: Edges, y: Float[Tensor, "edges 1"]
@@ -247,14 +258,14 @@ class GINEEnergy(Energy):
                 messages = torch.addcmul(context.known[layer], y, of_y)
                 messages = messages.add_(features.index_select(0, ends[0])).relu_()
                 gathered = features.new_zeros(len(graph), len(of_y)).index_add(0, ends[1], messages)
-            features = F.silu(map_nodes(features + gathered))
+            features = F.silu(map_nodes(features + (gathered if context.share is None else gathered * context.share)))
         owner = graph.unsqueeze(1).expand_as(features)
         start = features.new_zeros(count, self.width)
         pooled = start.scatter_reduce(0, owner, features, "amax", include_self=False)
         return self.head(F.silu(self.hidden(pooled))).squeeze(1) * self.scale
 
     def config(self) -> dict[str, Any]:
-        return {"width": self.width, "layers": self.layers, "scale": self.scale}
+        return {"width": self.width, "layers": self.layers, "scale": self.scale, "aggregation": self.aggregation}
 
     def _edge_maps(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """What each layer adds to a message for the value of an edge, for its answer, and for neither: rows."""

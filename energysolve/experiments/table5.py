@@ -128,7 +128,8 @@ def table(results: Path) -> str:
     ]
     blocks.append(markdown(headings, [*published, *_rows(found, levels, "psnr", 2)]))
     blocks += ["## Structural similarity", markdown(headings, _rows(found, levels, "ssim", 3))]
-    blocks += ["## Evaluations of the energy", markdown(headings, _rows(found, levels, "evaluations", 1))]
+    energies = {name: each for name, each in found.items() if name != "noisy" and name not in CLASSICAL}
+    blocks += ["## Evaluations of the energy", markdown(headings, _rows(energies, levels, "evaluations", 1))]
     everything = [each for method in found.values() for each in method.values()]
     count = {len(each["images"]) for each in everything}
     if everything:

@@ -17,6 +17,7 @@ nn = pytest.importorskip("torch_geometric.nn")
 
 from energysolve.graph import all_pairs, complete_graphs  # noqa: E402
 
+AGGREGATIONS = pytest.mark.parametrize("aggregation", ["sum", "mean"])
 SIZES = st.lists(st.integers(1, 4), min_size=1, max_size=3)
 
 
@@ -37,9 +38,9 @@ def triples(bounded=False):
     return randomized(TripleEnergy(8, 5, bounded=bounded))
 
 
-def gine():
+def gine(aggregation="sum"):
     torch.manual_seed(0)
-    return randomized(GINEEnergy(8, 3))
+    return randomized(GINEEnergy(8, 3, aggregation=aggregation))
 
 
 def complete(sizes, seed=0):
@@ -72,9 +73,10 @@ def relabelled(x, seed=0):
     return moved, order
 
 
-def test_many_edges_have_the_energy_and_the_derivatives_of_few(monkeypatch):
+@AGGREGATIONS
+def test_many_edges_have_the_energy_and_the_derivatives_of_few(monkeypatch, aggregation):
     """Beyond a number of edges, messages are computed in chunks; here that number is two."""
-    energy, x = gine(), sparse()
+    energy, x = gine(aggregation), sparse()
     y = answers(x).requires_grad_()
     variables = [y, *energy.parameters()]
     expected = energy(x, y)
@@ -96,9 +98,10 @@ def test_contract_of_triples(bounded):
     check_energy(triples(bounded), x, answers(x))
 
 
-def test_contract_of_gine():
+@AGGREGATIONS
+def test_contract_of_gine(aggregation):
     x = complete([3, 1, 4])
-    check_energy(gine(), x, answers(x))
+    check_energy(gine(aggregation), x, answers(x))
 
 
 def test_triples_are_maxima_over_all_intermediate_nodes():
@@ -126,14 +129,15 @@ def test_triples_are_maxima_over_all_intermediate_nodes():
             torch.testing.assert_close(energy.residuals(energy.encode(x), y)[4 * i + j, 0], expected)
 
 
-def test_gine_is_torch_geometrics_operator():
+@AGGREGATIONS
+def test_gine_is_torch_geometrics_operator(aggregation):
     """The energy with the layers of torch-geometric, on the same weights."""
-    energy, x = gine(), sparse()
+    energy, x = gine(aggregation), sparse()
     y = answers(x)
     edges = torch.cat([energy.of_edge(x.edge_attr), energy.of_answer(y)], 1)
     features = torch.zeros(x.num_nodes, 1, dtype=torch.float64)
     for of_edges, of_nodes in zip(energy.edges, energy.nodes, strict=True):
-        layer = nn.GINEConv(of_nodes, edge_dim=8).double()
+        layer = nn.GINEConv(of_nodes, edge_dim=8, aggr=aggregation).double()
         layer.lin.load_state_dict(of_edges.state_dict())
         features = torch.nn.functional.silu(layer(features, x.edge_index, edges))
     pooled = nn.global_max_pool(features, x.batch, size=x.num_graphs)
@@ -147,7 +151,8 @@ def test_the_sizes_of_the_paper():
     energy = GINEEnergy()
     assert [tuple(layer.weight.shape) for layer in energy.edges] == [(1, 128), (128, 128), (128, 128)]
     assert [tuple(layer.weight.shape) for layer in energy.nodes] == [(128, 1), (128, 128), (128, 128)]
-    assert GINEEnergy(**energy.config()).config() == {"width": 128, "layers": 3, "scale": 1.0}
+    sizes = {"width": 128, "layers": 3, "scale": 1.0, "aggregation": "sum"}
+    assert GINEEnergy(**energy.config()).config() == sizes
     assert TripleEnergy(**TripleEnergy(6, 4, True).config()).config() == {"width": 6, "messages": 4, "bounded": True}
 
 
@@ -247,3 +252,8 @@ def test_pairs_without_an_edge(index):
 def test_sizes_out_of_range(make):
     with pytest.raises(ValueError, match=r"of [12] or more"):
         make()
+
+
+def test_an_unknown_aggregation():
+    with pytest.raises(ValueError, match="'sum' or 'mean', got 'max'"):
+        GINEEnergy(8, aggregation="max")

@@ -207,6 +207,29 @@ def test_targets_are_judged_by_result_files(tmp_path: Path):
     assert "- completion, harder: Feedforward < IREM (the paper: IREM < Feedforward)" in order
 
 
+def test_targets_of_images(tmp_path: Path):
+    def write(method, level, *psnr):
+        (tmp_path / "denoising").mkdir(exist_ok=True)
+        images = {f"image {number}": {"psnr": value} for number, value in enumerate(psnr)}
+        result = {"kind": "denoising", "method": method, "level": level, "images": images}
+        (tmp_path / "denoising" / f"{method}-{level}.json").write_text(json.dumps(result))
+
+    write("bm3d", 65, 20.0, 30.0)
+    write("best-told", 65, 20.0, 30.2)
+    write("best", 65, 20.0, 29.9)
+    write("paper", 45, 25.9, 25.9)
+    write("paper", 65, 23.8, 23.8)
+    (tmp_path / "noisier.json").write_text(json.dumps({"levels": {"65": {"image 0": 20.2, "image 1": 30.2}}}))
+    curve = {"psnr_by_step": [20.0, 25.0, 24.98], "psnr": 24.9}
+    (tmp_path / "psnr-best.json").write_text(json.dumps({"levels": {"65": curve}}))
+    (tmp_path / "denoising-speed.json").write_text(json.dumps({"ratio": 2.1, "evaluations": 40}))
+    found = [(each.value, each.met) for each in targets.targets(tmp_path)]
+    expected = [(-0.1, True), (0.15, False), (26.52 - 25.9, False), (23.87 - 23.8, False), (0.1, True)]
+    expected += [(0.02, True), (0.1, False), (2.1, False), (40, True)]
+    assert [met for _, met in found] == [met for _, met in expected]
+    assert [value for value, _ in found] == pytest.approx([value for value, _ in expected])
+
+
 def test_the_order_is_judged_with_either_iterative_network():
     paper = {"irem": 1.0, "iterative": 2.0, "unrolled": 2.0, "recurrent": 3.0}
     judged = targets._verdict
