@@ -1,6 +1,6 @@
 """The contract of halting criteria."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from ..ragged import rows_select
 from .samples import require, wells
 
 
-def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> None:
+def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6, shape: Sequence[int] = (3,)) -> None:
     """Check that a halting criterion keeps the contract, along a smooth and an oscillating descent.
 
     It must return one boolean per sample, which does not depend on the other samples; be stateless, with all memory in
@@ -23,6 +23,7 @@ def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> Non
         criterion: the criterion.
         steps: the number of iterates.
         batch: the number of samples.
+        shape: the shape of one answer, for criteria that look at answers of that shape, ``(batch, *shape)``.
 
     Raises:
         AssertionError: if the contract is broken; the message says how to repair it.
@@ -43,7 +44,7 @@ def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> Non
         f"Expected a Halting, got {criterion!r}. Did you forget @halting, or to pass an instance of a class?"
     )
     kept = dict(vars(criterion)) if hasattr(criterion, "__dict__") else {}
-    for infos in (list(_descent(steps, batch, lr)) for lr in (0.05, 0.6)):
+    for infos in (list(_descent(steps, batch, lr, shape)) for lr in (0.05, 0.6)):
         decisions = _decide(criterion, infos)
         for step, fires in enumerate(decisions):
             require(
@@ -77,9 +78,9 @@ def check_halting(criterion: Halting, *, steps: int = 20, batch: int = 6) -> Non
     )
 
 
-def _descent(steps: int, batch: int, lr: float) -> Iterator[StepInfo]:
+def _descent(steps: int, batch: int, lr: float, shape: Sequence[int]) -> Iterator[StepInfo]:
     """Iterates of gradient descent on quadratics; with a large step size, energies also rise."""
-    objective, free = wells(batch)
+    objective, free = wells(batch, shape=shape)
     optimizer = SGD(lr)
     at, state, previous = objective(free), optimizer.init(free), None
     first = at.energy

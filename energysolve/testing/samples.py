@@ -1,5 +1,7 @@
 """Helpers of the contract checks: small deterministic problems and comparisons."""
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -10,28 +12,32 @@ from ..layout import Dense
 from ..trees import tree_leaves
 
 
-def wells(batch: int, *, scratchpad: bool = True, steep: bool = False) -> tuple[Objective, Any]:
+def wells(
+    batch: int, *, scratchpad: bool = True, steep: bool = False, shape: Sequence[int] = (3,)
+) -> tuple[Objective, Any]:
     """Wells, each sample with its own width; and an initial point.
 
     Args:
         batch: the number of samples.
         scratchpad: whether there is one, coupled with the answer.
         steep: a fourth power on top of the quadratic and a start far away, so that searches refuse candidates.
+        shape: the shape of an answer, and of a scratchpad.
     """
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-    context = {"width": draw(batch, 1).abs() + 0.5, "target": draw(batch, 3)}
+    context = {"width": draw(batch, 1).abs() + 0.5, "target": draw(batch, *shape)}
 
     def energy(x, y, *z):
-        square = (y - x["target"]).square()
-        a, b, c = (x["width"] * (square + square.square() if steep else square)).unbind(1)
-        d, e, f = (z[0] - y if z else torch.zeros_like(y)).square().unbind(1)
-        return a + b + c + 0.3 * (d + e + f)
+        square = (y - x["target"]).square().flatten(1)
+        terms = x["width"] * (square + square.square() if steep else square)
+        coupling = (z[0] - y if z else torch.zeros_like(y)).square().flatten(1)
+        # Entry by entry: a reduction rounds differently for batches of other sizes.
+        return reduce(torch.add, terms.unbind(1)) + 0.3 * reduce(torch.add, coupling.unbind(1))
 
-    free = draw(batch, 3) * (3 if steep else 1), draw(batch, 3)
+    free = draw(batch, *shape) * (3 if steep else 1), draw(batch, *shape)
     return Objective(energy, context, Dense(batch)), free if scratchpad else free[:1]
 
 

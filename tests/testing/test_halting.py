@@ -43,6 +43,23 @@ def test_criteria_of_the_strategies_pass(criterion):
     check_halting(criterion, steps=8, batch=3)
 
 
+def test_criteria_that_look_at_answers_of_a_shape():
+    @halting
+    def edges_are_small(info):
+        return info.free[0][:, 0, :, -1].abs().amax(1) < 0.5
+
+    check_halting(edges_are_small, shape=(1, 4, 2))
+    with pytest.raises(IndexError):
+        check_halting(edges_are_small)
+
+    @halting
+    def compared_to_others(info):
+        images = info.free[0]
+        return (images - images.mean(0)).abs().flatten(1).amax(1) < 1.5
+
+    faulty(compared_to_others, "differs alone and in a batch", shape=(1, 4, 2))
+
+
 @pytest.mark.usefixtures("no_type_checks")
 @pytest.mark.parametrize("criterion", [GradientNorm, lambda info: info.energy < 1])
 def test_no_criterion(criterion):
