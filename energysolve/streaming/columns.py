@@ -101,9 +101,10 @@ class ColumnFile(ProblemFile):
     def _add(self, file: Any) -> None:
         with _damaged(file), _opened(file) as opened:
             schema, counts = opened.schema, opened.counts()
+            names = schema.names  # decoded here, and not always valid
         if min(counts, default=0) < 0:
             raise ValueError(f"{file} is damaged: it has a negative number of rows.")
-        if len(set(schema.names)) < len(schema.names):
+        if len(set(names)) < len(names):
             raise ValueError(f"{file} has several columns of one name.")
         if self._schema is not None and not schema.equals(self._schema):
             raise ValueError(f"{file} has other columns than {self._files[0]}: {_shown(schema)}.")
