@@ -1,5 +1,7 @@
 """The energy of images that is trained the paper's way."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -13,10 +15,10 @@ from ..images.problems import noisy_images
 
 
 class ConvContext(NamedTuple):
-    """The noisy images ``(batch, 1, H, W)``, and what the network makes of them, ``(batch, features, H/2, W/2)``."""
+    """The noisy images ``(batch, 1, H, W)``, and of each view its features, ``(batch, features, H/2, W/2)``."""
 
     images: Tensor
-    features: Tensor
+    features: list[Tensor]
 
 
 class ConvEnergy(Energy):
@@ -31,6 +33,9 @@ class ConvEnergy(Energy):
       ``s`` times as bright, with ``s`` times the noise, has ``s`` times the answer. The noise level is not an input.
     - The filters that see the images have mean zero: ``E(x + c, y + c) = E(x, y)`` for constants ``c``.
     - ``g`` works on half and on a quarter of the resolution, which costs little and sees far.
+    - With ``symmetric``, in evaluation mode (``energy.eval()``), the second term is its mean over the eight flips and
+      quarter turns of both images, which then commute with the answers. It takes eight times as long; training, on
+      images that are flipped and turned at random, does without.
 
     ``x`` is ``(batch, 1, H, W)`` of any size, in [0, 1] plus noise, or a tuple of that and noise levels, which are not
     used. ``y`` is ``(batch, 1, H, W)``.
@@ -39,6 +44,7 @@ class ConvEnergy(Energy):
         width: channels at half the resolution; a quarter of the resolution has twice as many.
         depth: residual blocks of two layers at a quarter of the resolution.
         features: outputs of ``g`` at half the resolution.
+        symmetric: whether flips and quarter turns of both images leave the energy, in evaluation mode, as it is.
 
     Raises:
         ValueError: for a size that is not a whole number of 1 or more; from a solve, for ``x`` of another shape.
@@ -54,11 +60,11 @@ class ConvEnergy(Energy):
 
     takes_noise_level = False
 
-    def __init__(self, width: int = 32, depth: int = 3, features: int = 32):
+    def __init__(self, width: int = 32, depth: int = 3, features: int = 32, symmetric: bool = False):
         super().__init__()
         check_whole("ConvEnergy", least=1, width=width, features=features)
         check_whole("ConvEnergy", least=0, depth=depth)
-        self.width, self.depth, self.features = width, depth, features
+        self.width, self.depth, self.features, self.symmetric = width, depth, features, bool(symmetric)
         self.head = _ZeroMean(width)
         self.down = _conv(4 * width, 2 * width)
         self.blocks = nn.ModuleList(
@@ -75,12 +81,7 @@ class ConvEnergy(Energy):
 
     def encode(self, x: Any) -> ConvContext:
         images = noisy_images(x)
-        fine = torch.relu(self.head(_padded(images, 4)))
-        coarse = torch.relu(self.down(F.pixel_unshuffle(fine, 2)))
-        for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
-            coarse = coarse + second(torch.relu(first(coarse)))
-        fine = torch.relu(fine + F.pixel_shuffle(self.up(coarse), 2))
-        return ConvContext(images, self.from_x(torch.relu(self.joined(fine))))
+        return ConvContext(images, [self._features(view(images)) for view in self._views()])
 
     def evaluate(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, context: ConvContext, y: Float[Tensor, "batch 1 height width"]
@@ -88,11 +89,35 @@ class ConvEnergy(Energy):
         images, features = context
         if y.shape != images.shape:
             raise ValueError(f"Answers must have the shape of the images, {tuple(images.shape)}; got {tuple(y.shape)}.")
-        responses = torch.relu(features + self.from_y(_padded(y, 4)))
-        return ((y - images).square().flatten(1).sum(1) + responses.square().flatten(1).sum(1)) / 2
+        squares = torch.zeros_like(y[:, 0, 0, 0])
+        for view, of_images in zip(self._views(), features, strict=True):
+            responses = torch.relu(of_images + self.from_y(_padded(view(y), 4)))
+            squares = squares + responses.square().flatten(1).sum(1) / len(features)
+        return ((y - images).square().flatten(1).sum(1) + squares) / 2
+
+    def _features(self, images: Tensor) -> Tensor:
+        fine = torch.relu(self.head(_padded(images, 4)))
+        coarse = torch.relu(self.down(F.pixel_unshuffle(fine, 2)))
+        for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
+            coarse = coarse + second(torch.relu(first(coarse)))
+        fine = torch.relu(fine + F.pixel_shuffle(self.up(coarse), 2))
+        return self.from_x(torch.relu(self.joined(fine)))
+
+    def _views(self) -> list[Callable[[Tensor], Tensor]]:
+        return _SYMMETRIES if self.symmetric and not self.training else _SYMMETRIES[:1]
 
     def config(self) -> dict[str, Any]:
-        return {"width": self.width, "depth": self.depth, "features": self.features}
+        sizes = {"width": self.width, "depth": self.depth, "features": self.features}
+        return {**sizes, "symmetric": self.symmetric}
+
+
+def _view(images: Tensor, turns: int, flipped: bool) -> Tensor:
+    images = images.flip(3) if flipped else images
+    return images.rot90(turns, (2, 3)) if turns else images
+
+
+_SYMMETRIES = [partial(_view, turns=turns, flipped=flipped) for flipped in (False, True) for turns in range(4)]
+"""The flips and quarter turns of images, leaving them as they are first."""
 
 
 class _ZeroMean(nn.Module):

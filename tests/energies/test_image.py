@@ -13,9 +13,9 @@ from energysolve.tasks import Denoising
 SIZES = st.integers(1, 11)
 
 
-def energy_of(seed=0):
+def energy_of(seed=0, symmetric=False):
     torch.manual_seed(seed)
-    return ConvEnergy(width=4, depth=1, features=6).double()
+    return ConvEnergy(width=4, depth=1, features=6, symmetric=symmetric).double().eval()
 
 
 def images(batch, height, width, seed=0):
@@ -38,6 +38,31 @@ def test_a_constant_shifts_the_answer(height, width, constant):
     torch.testing.assert_close(solver.minimize(x + constant).y, solver.minimize(x).y + constant, rtol=1e-6, atol=1e-8)
     flat = torch.full_like(x, constant)
     torch.testing.assert_close(solver.minimize(flat).y, flat, rtol=1e-9, atol=1e-9)
+
+
+@given(SIZES, SIZES, st.integers(0, 3), st.booleans())
+def test_flips_and_turns_commute_with_symmetric_energies(height, width, turns, flipped):
+    def moved(each):
+        return (each.flip(2) if flipped else each).rot90(turns, (2, 3))
+
+    energy, x, y = energy_of(symmetric=True), images(2, height, width), images(2, height, width, 1)
+    torch.testing.assert_close(energy(moved(x), moved(y)), energy(x, y))
+    solver = EnergySolver(energy, SGD(0.3), init=FromInput(), max_steps=3)
+    torch.testing.assert_close(solver.minimize(moved(x)).y, moved(solver.minimize(x).y))
+
+
+def test_symmetric_energies_are_means_over_all_views():
+    energy, x, y = energy_of(), images(1, 6, 9), images(1, 6, 9, 1)
+    views = [
+        lambda each, turns=turns, flipped=flipped: (each.mT if flipped else each).rot90(turns, (2, 3))
+        for turns in range(4)
+        for flipped in (False, True)
+    ]
+    expected = torch.stack([energy(view(x), view(y)) for view in views])
+    assert expected.std() > 0  # the plain energy tells them apart
+    symmetric = energy_of(symmetric=True)
+    torch.testing.assert_close(symmetric(x, y), expected.mean(0))
+    torch.testing.assert_close(symmetric.train()(x, y), energy(x, y))  # training does without
 
 
 @given(SIZES, SIZES, st.integers(0, 99))

@@ -268,4 +268,4 @@ def test_data_is_for_tasks_that_take_data(tmp_path):
     with pytest.raises(ValueError, match="Doubling draws its problems at random and takes no folder of data"):
         DOUBLING.task_at(QUICK, tmp_path)
     task = DOMAINS["denoise"].task_at(DOMAINS["denoise"].preset("paper"), tmp_path)
-    assert (task.folder, task.size) == (str(tmp_path), 48)
+    assert (task.folder, task.size) == (str(tmp_path), 80)
