@@ -35,8 +35,14 @@ def check_nonnegative(owner: str, **values: float) -> None:
             raise ValueError(f"{owner} needs a finite {name} of 0 or more, got {value!r}.")
 
 
-def check_whole(owner: str, *, least: int, **values: int) -> None:
-    """Raise a ValueError for an argument that is not a whole number of ``least`` or more."""
+MOST_LAYERS = 10_000
+"""Networks are not deeper, and files that say so are damaged: their layers alone would fill the memory."""
+
+
+def check_whole(owner: str, *, least: int, most: int | None = None, **values: int) -> None:
+    """Raise a ValueError for an argument that is not a whole number of ``least`` or more, and of ``most`` or less."""
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{owner} needs a whole number of {least} or more as {name}, got {value!r}.")
+        if most is not None and value > most:
+            raise ValueError(f"{owner} takes at most {most:,} as {name}, got {value:,}.")

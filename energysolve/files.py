@@ -1,14 +1,14 @@
-"""Files that are written whole or not at all, what kind one is, and the checksum of tensors."""
+"""Files that are written whole or not at all, what kind one is, and the tensors and sizes of modules."""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -63,6 +63,22 @@ def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found[name] = plain.clone() if memory in seen else plain
         seen.add(memory)
     return found
+
+
+def sketched(cls: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module | None:
+    """A module without memory, to compare its sizes with those of weights before it is built; None if it fails.
+
+    Examples:
+        >>> from torch.nn import Linear
+        >>> from energysolve.files import sketched
+        >>> sketched(Linear, {"in_features": 10**9, "out_features": 10**9}).weight.shape
+        torch.Size([1000000000, 1000000000])
+    """
+    try:
+        with torch.device("meta"):
+            return cls(**arguments)
+    except (ArithmeticError, RuntimeError, TypeError, ValueError):
+        return None
 
 
 def tensors_digest(tensors: Mapping[str, Tensor], text: str = "") -> str:

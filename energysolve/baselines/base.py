@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_whole
+from ..checks import MOST_LAYERS, check_whole
 from ..solution import Solution, Status
 
 
@@ -210,7 +210,8 @@ def hidden_layers(
     Raises:
         ValueError: for a size that is not a whole number of 1 or more.
     """
-    check_whole("A baseline", least=1, width=width, depth=depth)
+    check_whole("A baseline", least=1, width=width)
+    check_whole("A baseline", least=1, most=MOST_LAYERS, depth=depth)
     sizes = pairwise([inputs, *[width] * depth])
     return nn.Sequential(*(layer for before, after in sizes for layer in (nn.Linear(before, after), activation())))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
-from ..files import unshared, write_atomic, write_json
+from ..files import sketched, unshared, write_atomic, write_json
 from ..pretrained.files import CONFIG, WEIGHTS
 from .base import Baseline
 from .feedforward import Feedforward
@@ -92,9 +92,12 @@ def load(folder: str | Path) -> Baseline:
     if hashlib.sha256(weights).hexdigest() != checksum:
         raise ValueError(f"{folder / WEIGHTS} was truncated or altered: its checksum is not that in {CONFIG}.")
     try:
+        tensors = safetensors.torch.load(weights)
+        if (sketch := sketched(kind, arguments)) is not None:  # damaged arguments may ask for more memory than there is
+            sketch.load_state_dict(tensors, assign=True)
         with torch.random.fork_rng(devices=[]):  # the overwritten initialization leaves the user's random state alone
             model = kind(**arguments)
-        model.load_state_dict(safetensors.torch.load(weights), assign=True)  # in the dtype of the file
-    except (TypeError, ValueError, RuntimeError) as error:
+        model.load_state_dict(tensors, assign=True)  # in the dtype of the file
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path} and {WEIGHTS} do not describe a {kind.__name__} together: {error}") from error
     return model.eval()

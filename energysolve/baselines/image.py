@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_whole
+from ..checks import MOST_LAYERS, check_whole
 from ..images.problems import noisy_images
 from ..solution import Solution, Status
 from .base import AnySize
@@ -39,7 +39,7 @@ class DnCNN(AnySize):
 
     def __init__(self, depth: int = 17, width: int = 64):
         super().__init__(1, 1, train_steps=1)
-        check_whole("DnCNN", least=2, depth=depth)
+        check_whole("DnCNN", least=2, most=MOST_LAYERS, depth=depth)
         check_whole("DnCNN", least=1, width=width)
         self.depth, self.width = depth, width
         layers: list[nn.Module] = [nn.Conv2d(1, width, 3, padding=1), nn.ReLU()]

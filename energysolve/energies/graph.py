@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_whole
+from ..checks import MOST_LAYERS, check_whole
 from ..energy import Energy, LeastSquares
 from ..layout import Layout, layout_of
 from .messages import MANY, sum_of_messages
@@ -216,7 +216,7 @@ class GINEEnergy(Energy):
     def __init__(self, width: int = 128, layers: int = 3, scale: float = 1.0, aggregation: str = "sum"):
         super().__init__()
         check_whole("GINEEnergy", least=2, width=width)
-        check_whole("GINEEnergy", least=1, layers=layers)
+        check_whole("GINEEnergy", least=1, most=MOST_LAYERS, layers=layers)
         if aggregation not in ("sum", "mean"):
             raise ValueError(f"GINEEnergy expects aggregation to be 'sum' or 'mean', got {aggregation!r}.")
         self.aggregation = aggregation

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..checks import check_whole
+from ..checks import MOST_LAYERS, check_whole
 from ..energy import Energy
 from ..images.problems import noisy_images
 
@@ -63,7 +63,7 @@ class ConvEnergy(Energy):
     def __init__(self, width: int = 32, depth: int = 3, features: int = 32, symmetric: bool = False):
         super().__init__()
         check_whole("ConvEnergy", least=1, width=width, features=features)
-        check_whole("ConvEnergy", least=0, depth=depth)
+        check_whole("ConvEnergy", least=0, most=MOST_LAYERS, depth=depth)
         self.width, self.depth, self.features, self.symmetric = width, depth, features, bool(symmetric)
         self.head = _ZeroMean(width)
         self.down = _conv(4 * width, 2 * width)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import MOST_LAYERS, check_whole
 from ..energy import Energy
 
 
@@ -62,6 +63,7 @@ class MLPEnergy(Energy):
                 "MLPEnergy needs y_dim, width and depth of 1 or more, x_dim and z_dim of 0 or more; got "
                 f"{x_dim=}, {y_dim=}, {z_dim=}, {width=}, {depth=}."
             )
+        check_whole("MLPEnergy", least=1, most=MOST_LAYERS, depth=depth)
         if not 0 < scale < math.inf:
             raise ValueError(f"MLPEnergy needs a finite scale above 0, got {scale!r}.")
         self.scale, self.standardized = scale, standardized

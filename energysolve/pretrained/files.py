@@ -15,10 +15,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..files import unshared, write_atomic, write_json
+from ..files import sketched, unshared, write_atomic, write_json
 from ..version import __version__
 from .card import model_card, unedited
-from .registry import ENERGIES, has_config, name_is_taken
+from .registry import ENERGIES, LIBRARY, has_config, name_is_taken
 from .serialization import from_config, to_config
 
 WEIGHTS = "model.safetensors"
@@ -103,7 +103,7 @@ def load(cls: Any, path_or_name: str | Path, energy: Any = None) -> Any:
     given = isinstance(energy, nn.Module)
     if not given and energy is not None and not (isinstance(energy, type) and issubclass(energy, nn.Module)):
         raise TypeError(f"energy= must be a module, or a subclass of torch.nn.Module; got {energy!r}.")
-    energy = energy if given else _build(folder, config, energy)
+    energy = energy if given else _build(folder, config, energy, tensors)
     _check_architecture(folder, energy, tensors, same_dtype=given)
     for key, value in energy.state_dict(keep_vars=True).items():
         value.data = value.data.to(tensors[key].dtype)  # a new energy gets the saved dtype
@@ -244,7 +244,9 @@ def _solver_parts(folder: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     return parts
 
 
-def _build(folder: Path, config: Mapping[str, Any], cls: type[nn.Module] | None) -> nn.Module:
+def _build(
+    folder: Path, config: Mapping[str, Any], cls: type[nn.Module] | None, tensors: Mapping[str, Tensor]
+) -> nn.Module:
     path, name, arguments = folder / CONFIG, config["energy"].get("class"), config["energy"].get("config")
     cls = cls or ENERGIES.get(str(name))
     if cls is None:
@@ -259,10 +261,14 @@ def _build(folder: Path, config: Mapping[str, Any], cls: type[nn.Module] | None)
             f"{path} lacks the arguments of {name}: the class had no config() when the solver was saved, or had the "
             "name of a registered class. Pass an instance of the same architecture as energy=."
         )
+    # Damaged arguments may ask for more memory than there is. Classes of others may not exist without memory.
+    own = cls.__name__ in LIBRARY and cls is ENERGIES[cls.__name__]
+    if own and (sketch := sketched(cls, arguments)) is not None:
+        _check_architecture(folder, sketch, tensors, same_dtype=False)
     try:
         with torch.random.fork_rng(devices=[]):  # the initialization that is overwritten leaves the user's state alone
             return cls(**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"{path} holds arguments that {cls.__name__} does not accept, {arguments}: {error}. Pass the class that "
             "the solver was saved with, or restore the folder from a good copy."

@@ -101,7 +101,7 @@ class ColumnFile(ProblemFile):
     def _add(self, file: Any) -> None:
         with _damaged(file), _opened(file) as opened:
             schema, counts = opened.schema, opened.counts()
-            names = schema.names  # decoded here, and not always valid
+            names = list(map(_name, schema))
         if min(counts, default=0) < 0:
             raise ValueError(f"{file} is damaged: it has a negative number of rows.")
         if len(set(names)) < len(names):
@@ -237,6 +237,13 @@ def _damaged(file: Any) -> Iterator[None]:
         yield
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is damaged, or is no {file.suffix} file: {error}") from error
+
+
+def _name(field: Any) -> str:
+    """The name of a column; a UnicodeDecodeError if it, or that of a part of it, is no UTF-8."""
+    for number in range(field.type.num_fields):
+        _name(field.type.field(number))
+    return field.name
 
 
 def _problem_columns(schema: Any, keep: Sequence[str], path: Any) -> list[str]:
