@@ -70,9 +70,9 @@ class FieldsEnergy(Energy):
     images of a batch have one size, of any height and width.
 
     Args:
-        filters: number of filters, a multiple of 4.
-        size: rows and columns of a filter: 5, 9, 13, ..., which fill whole blocks of pixels.
-        groups: number of potentials, a multiple of 4.
+        filters: number of filters, a multiple of 4, at most 10,000.
+        size: rows and columns of a filter: 5, 9, 13, ..., 101, which fill whole blocks of pixels.
+        groups: number of potentials, a multiple of 4, at most 10,000.
         convexity: bound on the negative curvature, 0 or more.
 
     Raises:
@@ -95,8 +95,8 @@ class FieldsEnergy(Energy):
 
     def __init__(self, filters: int = 32, size: int = 9, groups: int = 32, convexity: float = 0.99):
         super().__init__()
-        check_whole("FieldsEnergy", least=4, filters=filters, groups=groups)
-        check_whole("FieldsEnergy", least=5, size=size)
+        check_whole("FieldsEnergy", least=4, most=10_000, filters=filters, groups=groups)
+        check_whole("FieldsEnergy", least=5, most=101, size=size)
         check_nonnegative("FieldsEnergy", convexity=convexity)
         for name, value, of in (("filters", filters, 4), ("groups", groups, 4), ("size", size - 1, _BLOCK)):
             if value % of:
@@ -199,10 +199,9 @@ def _atoms(size: int) -> tuple[Tensor, Tensor]:
     cosines = torch.cos(math.pi * (2 * place[None] + 1) * place[:, None] / (2 * size))
     cosines = cosines / cosines.norm(dim=1, keepdim=True)
     atoms = torch.einsum("ai,bj->abij", cosines, cosines)
-    odd = (place[:, None] + place) % 2 == 1
-    even = ~odd
-    even[0, 0] = False
-    return atoms[even], atoms[odd]
+    even = [n for n in range(1, size * size) if (n // size + n % size) % 2 == 0]
+    odd = [n for n in range(1, size * size) if (n // size + n % size) % 2 == 1]
+    return atoms.flatten(0, 1)[even], atoms.flatten(0, 1)[odd]
 
 
 def _oriented(count: int, size: int, phase: float) -> Tensor:

@@ -259,6 +259,15 @@ def editing(change):
             editing(lambda config: config["energy"]["config"].update(depth=0)),
             "that MLPEnergy does not accept",
         ),
+        # These would take terabytes.
+        (
+            editing(lambda config: config["energy"]["config"].update(width=10**6)),
+            r"another architecture.*from_x\.weight has shape \(8, 6\) instead of \(1000000, 6\)",
+        ),
+        (
+            editing(lambda config: config["energy"]["config"].update(depth=10**10)),
+            "that MLPEnergy does not accept.*at most 10,000 as depth, got 10,000,000,000",
+        ),
         (
             editing(lambda config: config["energy"]["config"].update(width="a")),
             "that MLPEnergy does not accept",

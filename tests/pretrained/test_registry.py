@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from energysolve import SGD, Energy, EnergySolver, MLPEnergy
+from energysolve.files import sketched
 from energysolve.presets import DOMAINS
-from energysolve.pretrained import read_config, register_energy, registry
+from energysolve.pretrained import find, names, read_config, register_energy, registry
 from energysolve.pretrained.files import load
 
 
@@ -80,6 +81,14 @@ def test_an_energy_is_built_with_its_arguments(how, dtype, tmp_path, registered)
         found = energy.state_dict()[name]
         assert found.dtype == value.dtype
         assert torch.equal(found, value)
+
+
+@pytest.mark.parametrize("name", names())
+def test_shipped_energies_are_checked_before_they_take_memory(name):
+    config = read_config(find(name))["energy"]
+    sketch = sketched(registry.ENERGIES[config["class"]], config["config"])
+    assert sketch is not None
+    assert all(tensor.is_meta for tensor in sketch.state_dict().values())
 
 
 def test_a_class_of_the_library_may_be_passed(tmp_path):
