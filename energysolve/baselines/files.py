@@ -93,8 +93,7 @@ def load(folder: str | Path) -> Baseline:
         raise ValueError(f"{folder / WEIGHTS} was truncated or altered: its checksum is not that in {CONFIG}.")
     try:
         tensors = safetensors.torch.load(weights)
-        if (sketch := sketched(kind, arguments)) is not None:  # damaged arguments may ask for more memory than there is
-            sketch.load_state_dict(tensors, assign=True)
+        sketched(kind, arguments).load_state_dict(tensors, assign=True)  # damaged arguments may ask for all memory
         with torch.random.fork_rng(devices=[]):  # the overwritten initialization leaves the user's random state alone
             model = kind(**arguments)
         model.load_state_dict(tensors, assign=True)  # in the dtype of the file

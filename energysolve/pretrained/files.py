@@ -6,7 +6,8 @@ weights. A damaged or foreign folder is therefore recognized before anything is 
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -261,13 +262,20 @@ def _build(
             f"{path} lacks the arguments of {name}: the class had no config() when the solver was saved, or had the "
             "name of a registered class. Pass an instance of the same architecture as energy=."
         )
-    # Damaged arguments may ask for more memory than there is. Classes of others may not exist without memory.
     own = cls.__name__ in LIBRARY and cls is ENERGIES[cls.__name__]
-    if own and (sketch := sketched(cls, arguments)) is not None:
+    with _accepting(path, cls, arguments):  # classes of others may not exist without memory
+        sketch = sketched(cls, arguments) if own else None
+    if sketch is not None:
         _check_architecture(folder, sketch, tensors, same_dtype=False)
+    # The initialization that is overwritten leaves the user's random state alone.
+    with _accepting(path, cls, arguments), torch.random.fork_rng(devices=[]):
+        return cls(**arguments)
+
+
+@contextmanager
+def _accepting(path: Path, cls: type[nn.Module], arguments: Any) -> Iterator[None]:
     try:
-        with torch.random.fork_rng(devices=[]):  # the initialization that is overwritten leaves the user's state alone
-            return cls(**arguments)
+        yield
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(
             f"{path} holds arguments that {cls.__name__} does not accept, {arguments}: {error}. Pass the class that "
