@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, what kind one is, and the tensors and sizes of modules."""
+"""Files that are written whole or not at all, what kind one is, and the tensors and shapes of modules."""
 
 import hashlib
 import json
@@ -66,7 +66,7 @@ def unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def sketched(cls: Callable[..., nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
-    """A module without memory, to compare its sizes with those of weights before it is built.
+    """A module whose tensors have shapes but no memory, to compare with weights before the module is built.
 
     Examples:
         >>> from torch.nn import Linear

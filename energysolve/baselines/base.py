@@ -208,7 +208,7 @@ def hidden_layers(
         activation: makes an activation module.
 
     Raises:
-        ValueError: for a size that is not a whole number of 1 or more.
+        ValueError: for a size that is not a whole number of 1 or more, or more than 10,000 layers.
     """
     check_whole("A baseline", least=1, width=width)
     check_whole("A baseline", least=1, most=MOST_LAYERS, depth=depth)

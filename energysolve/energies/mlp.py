@@ -24,7 +24,7 @@ class MLPEnergy(Energy):
         y_dim: the number of entries of an answer; ``y`` is flattened.
         z_dim: the number of entries of the scratchpad (Appendix B), 0 for none.
         width: the number of units of each hidden layer.
-        depth: the number of hidden layers, 1 or more.
+        depth: the number of hidden layers, from 1 to 10,000.
         scale: a factor of the energy. Steps of size ``s`` on the energy are steps of size ``s * scale`` on the network.
         standardized: whether problems are standardized first, by the buffers ``x_mean`` (per entry) and ``x_std`` (one
             number), which `standardize` sets.

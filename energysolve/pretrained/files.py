@@ -263,7 +263,8 @@ def _build(
             "name of a registered class. Pass an instance of the same architecture as energy=."
         )
     own = cls.__name__ in LIBRARY and cls is ENERGIES[cls.__name__]
-    with _accepting(path, cls, arguments):  # classes of others may not exist without memory
+    # Damaged arguments may ask for all memory. Only classes of the library are known to exist without any.
+    with _accepting(path, cls, arguments):
         sketch = sketched(cls, arguments) if own else None
     if sketch is not None:
         _check_architecture(folder, sketch, tensors, same_dtype=False)
@@ -274,6 +275,7 @@ def _build(
 
 @contextmanager
 def _accepting(path: Path, cls: type[nn.Module], arguments: Any) -> Iterator[None]:
+    """Errors of a class about its arguments become one that names the file and the way out."""
     try:
         yield
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:

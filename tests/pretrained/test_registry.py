@@ -87,7 +87,6 @@ def test_an_energy_is_built_with_its_arguments(how, dtype, tmp_path, registered)
 def test_shipped_energies_are_checked_before_they_take_memory(name):
     config = read_config(find(name))["energy"]
     sketch = sketched(registry.ENERGIES[config["class"]], config["config"])
-    assert sketch is not None
     assert all(tensor.is_meta for tensor in sketch.state_dict().values())
 
 
